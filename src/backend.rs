@@ -1,0 +1,174 @@
+//! What a store must be able to do. Everything that takes time (retries, waiting, renewal, undo,
+//! deadlines) is the engine's.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::lock::{Key, Lease, LockId, Result, Timestamp, Ttl};
+
+/// One store, one attempt per call. Never sleeps, retries, renews or logs.
+///
+/// Every method may be dropped at any await point: the request may then have been applied or not, and
+/// the engine undoes it where that matters. An error says whether a retry may help and whether the
+/// request may have been applied ([`crate::lock::Error`]).
+///
+/// There are no default methods, so that a wrapper that forgets one does not compile.
+#[async_trait]
+pub trait Backend: Debug + Send + Sync + 'static {
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Takes the key if it is free or no longer live, and mints the next fence, in one atomic step.
+    /// A record that is live under the request's own lock id is granted again, unchanged.
+    /// Writes nothing when somebody else holds the key.
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired>;
+
+    /// Releases `owner`'s lease, and in the same step acquires for `next`, which names the same key.
+    async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver>;
+
+    /// Sets the expiry to the authority's now + `ttl`. Never revives a lease that is no longer live.
+    async fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>>;
+
+    /// The same for many leases, in as few round trips as the store allows; one result for each, in order.
+    async fn extend_many(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>>;
+
+    /// Removes `owner`'s lease and wakes whoever waits for its key.
+    async fn release(&self, owner: &Owner) -> Result<Mutation<()>>;
+
+    /// The live lease, or `None`. Writes nothing.
+    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>>;
+
+    /// Whether somebody holds the key. A backend with clean-up switched on may delete a record that
+    /// expired over two seconds ago; never a fence.
+    async fn is_locked(&self, key: &Key) -> Result<bool>;
+
+    /// Subscribes to hints that `key` may be free. When this returns, no later hint is missed, except
+    /// by a fault; a hint is never the truth. Only called where [`Capabilities::wakes`] is true.
+    async fn watch(&self, key: &Key) -> Result<Watch>;
+
+    /// Ends connections and background tasks. Operations afterwards are `InvalidArgument`.
+    async fn close(&self) -> Result<()>;
+}
+
+/// What a store can do and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `redis`, `postgres`, `firestore`, `file`, …
+    pub name: &'static str,
+    /// Which store it is: backends with equal strings exclude each other, so their waiters share a queue.
+    /// Holds no secret.
+    pub store: Arc<str>,
+    pub time_authority: TimeAuthority,
+    /// Whether [`Backend::watch`] delivers hints.
+    pub wakes: bool,
+    /// Whether [`Backend::hand_over`] takes one step; the engine does not call it otherwise.
+    pub hands_over: bool,
+    /// Whether an acquire may be repeated under its lock id when the first one's outcome is unknown.
+    pub repeatable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeAuthority {
+    Server,
+    Client,
+}
+
+#[derive(Clone, Debug)]
+pub struct AcquireRequest {
+    pub key: Key,
+    pub lock_id: LockId,
+    pub ttl: Ttl,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    Granted(Lease),
+    /// Somebody else holds the key. `free_in` is how long, by the authority's clock, until their record
+    /// counts as free (tolerance included), if nothing changes; `None` when the store does not tell.
+    Held {
+        free_in: Option<Duration>,
+    },
+}
+
+/// Who asks to extend or release: the lock id, and the lease where this process granted it, so that a
+/// backend need not resolve the lock id first. A remembered lease is a hint: the store is the truth.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub lock_id: LockId,
+    pub lease: Option<Lease>,
+}
+
+impl From<LockId> for Owner {
+    /// An owner of whom this process knows the lock id only.
+    fn from(lock_id: LockId) -> Owner {
+        Owner { lock_id, lease: None }
+    }
+}
+
+impl From<Lease> for Owner {
+    fn from(lease: Lease) -> Owner {
+        Owner { lock_id: lease.lock_id, lease: Some(lease) }
+    }
+}
+
+/// The answer to a change that only the owner of a live lease may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation<T> {
+    Done(T),
+    /// The lease is there, but no longer live.
+    Expired,
+    /// No lease with this lock id.
+    NotFound,
+}
+
+#[derive(Debug)]
+pub struct HandOver<'a> {
+    pub owner: &'a Owner,
+    pub next: &'a AcquireRequest,
+    /// `Some(n)`: it is other processes' turn. If more than `n` subscribers (those of this process) watch
+    /// the key, release with a wake-up and do not acquire.
+    pub yield_beyond: Option<u32>,
+}
+
+#[derive(Debug)]
+pub struct HandedOver {
+    pub released: Mutation<()>,
+    /// `None` when the turn went to other processes.
+    pub next: Option<Acquired>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum LookupBy<'a> {
+    Key(&'a Key),
+    LockId(&'a LockId),
+}
+
+/// A subscription to hints about one key; dropping it ends the subscription.
+///
+/// A hint that came since the last [`Watch::hint`] is kept, so none falls between two waits.
+pub struct Watch {
+    hints: Arc<Notify>,
+    _subscription: Box<dyn Any + Send + Sync>,
+}
+
+impl Watch {
+    /// `hints` gets one `notify_one` a hint; `subscription` is dropped with the watch.
+    pub fn new(hints: Arc<Notify>, subscription: impl Any + Send + Sync) -> Watch {
+        Watch { hints, _subscription: Box::new(subscription) }
+    }
+
+    /// Waits for the next hint. Cancel safe.
+    pub async fn hint(&self) {
+        self.hints.notified().await;
+    }
+}
+
+impl Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}

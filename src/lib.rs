@@ -1,0 +1,13 @@
+//! Distributed locks with fencing tokens: the core of `syncguard`, without Node.js.
+//!
+//! `lock` holds the nouns, `backend` the trait that every store implements, `engine` everything that
+//! happens over time (retries, waiting, renewal, undo). ARCHITECTURE.md is the map.
+
+pub mod backend;
+pub mod conformance;
+pub mod engine;
+pub mod lock;
+pub mod memory;
+pub mod redis;
+pub mod secret;
+pub mod settings;

@@ -1,0 +1,52 @@
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{Error, Result};
+
+/// The right to release and extend one lease: 128 random bits as 22 characters of base64url.
+///
+/// It is a secret, so `Debug` shows none of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockId([u8; LockId::LENGTH]);
+
+impl LockId {
+    pub const LENGTH: usize = 22;
+
+    /// Mints one from the operating system's random source.
+    ///
+    /// # Panics
+    /// When the operating system has no random source: without one no lock id may exist.
+    pub fn mint() -> LockId {
+        let mut bits = [0u8; 16];
+        getrandom::fill(&mut bits).expect("the operating system's random source works");
+        let mut text = [0u8; Self::LENGTH];
+        URL_SAFE_NO_PAD.encode_slice(bits, &mut text).expect("16 bytes are 22 characters of base64url");
+        LockId(text)
+    }
+
+    /// # Errors
+    /// `InvalidArgument`, which tells the length only, since what was given may be a mistyped secret.
+    pub fn parse(text: &str) -> Result<LockId> {
+        let bytes = text.as_bytes();
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        match <[u8; Self::LENGTH]>::try_from(bytes) {
+            Ok(id) if bytes.iter().all(allowed) => Ok(LockId(id)),
+            _ => Err(Error::invalid(format!(
+                "lockId must be exactly 22 characters of A-Z, a-z, 0-9, '-' and '_'; a malformed string of {} characters was given",
+                text.chars().count()
+            ))),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a lock id is ASCII")
+    }
+}
+
+impl fmt::Debug for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LockId(…)")
+    }
+}

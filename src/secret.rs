@@ -1,0 +1,56 @@
+//! Passwords and tokens: kept out of every debug print, asked for anew at each connect.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::lock::Result;
+
+/// A password or token. `Debug` shows none of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where a password comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Password {
+    #[default]
+    None,
+    Fixed(Secret),
+    /// A function of the user's, called at each connect, for tokens that expire.
+    Provider(Arc<dyn PasswordProvider>),
+}
+
+impl Password {
+    /// # Errors
+    /// What the provider's function failed with.
+    pub async fn get(&self) -> Result<Option<Secret>> {
+        match self {
+            Password::None => Ok(None),
+            Password::Fixed(secret) => Ok(Some(secret.clone())),
+            Password::Provider(provider) => provider.password().await.map(Some),
+        }
+    }
+}
+
+#[async_trait]
+pub trait PasswordProvider: fmt::Debug + Send + Sync {
+    async fn password(&self) -> Result<Secret>;
+}

@@ -1,0 +1,159 @@
+//! What a user passed as a target or as options, before a backend has looked at it: names and plain
+//! values, without anything of JavaScript. Every complaint names the setting and what is allowed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::lock::{Error, MAX_TIME_MS, Result};
+
+/// Where the store is: a URL, or the same facts one by one.
+#[derive(Debug)]
+pub enum Target {
+    Url(String),
+    Facts(Settings),
+}
+
+/// One value as it was given. `Debug` hides it, since it may be a password.
+#[derive(Clone, PartialEq)]
+pub enum Setting {
+    Text(String),
+    Number(f64),
+    Flag(bool),
+    Bytes(Vec<u8>),
+    /// Something that no setting can be; holds the name of its type.
+    Other(String),
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind())
+    }
+}
+
+impl Setting {
+    fn kind(&self) -> String {
+        match self {
+            Setting::Text(_) => "a string".into(),
+            Setting::Number(_) => "a number".into(),
+            Setting::Flag(_) => "a boolean".into(),
+            Setting::Bytes(_) => "bytes".into(),
+            Setting::Other(kind) => kind.clone(),
+        }
+    }
+}
+
+/// Settings by name. A backend takes out what it knows, then [`Settings::finish`] rejects the rest.
+#[derive(Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<String, Setting>,
+    known: Vec<&'static str>,
+}
+
+impl FromIterator<(String, Setting)> for Settings {
+    fn from_iter<I: IntoIterator<Item = (String, Setting)>>(settings: I) -> Settings {
+        Settings { values: settings.into_iter().collect(), known: Vec::new() }
+    }
+}
+
+impl Settings {
+    fn take(&mut self, name: &'static str) -> Option<Setting> {
+        self.known.push(name);
+        self.values.remove(name)
+    }
+
+    /// # Errors
+    /// `InvalidArgument` when it is there and no string. So do the other `take_` methods for their types.
+    pub fn take_text(&mut self, name: &'static str) -> Result<Option<String>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(name, "a string", &other)),
+        }
+    }
+
+    /// Certificates and keys: PEM text or bytes.
+    pub fn take_bytes(&mut self, name: &'static str) -> Result<Option<Vec<u8>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Text(text)) => Ok(Some(text.into_bytes())),
+            Some(Setting::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(other) => Err(wrong(name, "a string or bytes", &other)),
+        }
+    }
+
+    pub fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Flag(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong(name, "true or false", &other)),
+        }
+    }
+
+    /// A time in whole milliseconds, 1 ms to 100 years.
+    pub fn take_millis(&mut self, name: &'static str) -> Result<Option<Duration>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Number(number)) => millis(name, number).map(|ms| Some(Duration::from_millis(ms))),
+            Some(other) => Err(wrong(name, "a number of milliseconds", &other)),
+        }
+    }
+
+    /// A whole number in a range, bounds included.
+    pub fn take_count(&mut self, name: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Number(number)) => whole(name, number, least.into(), most.into())
+                .map(|count| Some(u32::try_from(count).expect("the range is one of u32"))),
+            Some(other) => Err(wrong(name, "a number", &other)),
+        }
+    }
+
+    /// One of a few words; answers its index.
+    pub fn take_choice(&mut self, name: &'static str, choices: &[&str]) -> Result<Option<usize>> {
+        match self.take_text(name)? {
+            None => Ok(None),
+            Some(text) => match choices.iter().position(|choice| *choice == text) {
+                Some(index) => Ok(Some(index)),
+                None => Err(Error::invalid(format!("{name} must be one of {choices:?}; {text:?} was given"))),
+            },
+        }
+    }
+
+    /// # Errors
+    /// `InvalidArgument` that names a setting nobody has taken, and those there are.
+    pub fn finish(self) -> Result<()> {
+        match self.values.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!(
+                "unknown option {name:?}; known here are {}",
+                self.known.join(", ")
+            ))),
+        }
+    }
+}
+
+/// A time in milliseconds as JavaScript gave it.
+///
+/// # Errors
+/// `InvalidArgument` for NaN, infinities, fractions, below 1 and above 100 years.
+pub fn millis(name: &str, number: f64) -> Result<u64> {
+    whole(name, number, 1, MAX_TIME_MS)
+}
+
+/// A whole number as JavaScript gave it.
+///
+/// # Errors
+/// `InvalidArgument` for NaN, infinities, fractions and what lies outside the range.
+pub fn whole(name: &str, number: f64, least: u64, most: u64) -> Result<u64> {
+    #[allow(clippy::cast_precision_loss, reason = "no bound here reaches 2^53")]
+    let in_range = number >= least as f64 && number <= most as f64;
+    if number.fract() == 0.0 && in_range {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+        return Ok(number as u64);
+    }
+    Err(Error::invalid(format!("{name} must be an integer from {least} to {most}; {number} was given")))
+}
+
+fn wrong(name: &str, allowed: &str, given: &Setting) -> Error {
+    Error::invalid(format!("{name} must be {allowed}; {} was given", given.kind()))
+}
