@@ -212,3 +212,27 @@ macro_rules! list {
     };
 }
 conformance_rules! { [list] () }
+
+#[cfg(test)]
+mod tests {
+    use super::RULES;
+
+    #[test]
+    fn the_list_names_every_rule_of_every_topic() {
+        macro_rules! sources {
+            (() $($topic:ident { $($rule:ident)* })*) => {
+                [$((stringify!($topic), include_str!(concat!(stringify!($topic), ".rs")))),*]
+            };
+        }
+        let mut written: Vec<String> = Vec::new();
+        for (topic, source) in conformance_rules! { [sources] () } {
+            let heads = source.lines().filter_map(|line| line.strip_prefix("pub(super) async fn "));
+            let rules = heads.filter_map(|head| head.strip_suffix("(t: &Trial) {"));
+            written.extend(rules.map(|rule| format!("{topic}::{rule}")));
+        }
+        written.sort();
+        let mut listed: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
+        listed.sort_unstable();
+        assert_eq!(written, listed);
+    }
+}
