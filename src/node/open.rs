@@ -94,6 +94,15 @@ fn backend(kind: &str, target: Target, options: Settings, password: Password) ->
     }
 }
 
+/// Crosses the boundary and comes back: the floor of every call, for the benchmark.
+#[napi(ts_return_type = "Promise<null>")]
+pub fn empty_call(env: Env) -> Value {
+    match queue() {
+        Ok(queue) => queue.promise(env.raw(), async { Outcome::Nothing }),
+        Err(error) => Queue::settled(env.raw(), &Outcome::Failed(error)),
+    }
+}
+
 /// The acquisition loop over a JavaScript backend.
 #[napi(ts_return_type = "Promise<{ ok: true, lockId: string } | Failure>")]
 #[allow(clippy::too_many_arguments, reason = "one crossing of the boundary")]

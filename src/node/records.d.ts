@@ -34,4 +34,5 @@ export type BackendInfo = {
   timeAuthority: 'server' | 'client'
   disposeTimeoutMs?: number
 }
+export type MaybeCancel = Cancel | null
 export type Entries = Array<[name: string, value: string | number | boolean | Uint8Array | { type: string }]>
