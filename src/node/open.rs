@@ -8,6 +8,7 @@ use napi_derive::napi;
 use syncguard::backend::Backend;
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
 use syncguard::lock::{Error, LockId, Result};
+use syncguard::redis::{RedisBackend, RedisConfig};
 use syncguard::secret::Password;
 use syncguard::settings::{Settings, Target};
 
@@ -90,6 +91,10 @@ fn client_options(options: &mut Settings) -> Result<ClientOptions> {
 
 fn backend(kind: &str, target: Target, options: Settings, password: Password) -> Result<Arc<dyn Backend>> {
     match kind {
+        "redis" => {
+            let config = RedisConfig::from_target(target, options, password)?;
+            Ok(Arc::new(RedisBackend::new(config)))
+        }
         other => Err(Error::invalid(format!("there is no backend {other:?}"))),
     }
 }
