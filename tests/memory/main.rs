@@ -14,3 +14,5 @@ mod vanishing {
     use syncguard::memory::MemoryFixture;
     syncguard::conformance_suite!(MemoryFixture::vanishing());
 }
+
+mod hooks;
