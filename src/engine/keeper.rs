@@ -1,0 +1,56 @@
+//! The task that watches over a client's leases: tells of losses ahead of time and renews what is kept.
+//! It runs on the engine's thread, so a blocked event loop does not starve it.
+
+use std::sync::{Arc, Weak};
+
+use super::clock::Moment;
+use super::extend::{DEADLINE_PASSED, STORE_LOST_IT, tell_lost};
+use super::{Shared, timed_out};
+use crate::backend::Owner;
+use crate::lock::Ttl;
+
+/// As many renewals go into one request to the store.
+const MOST_TOGETHER: usize = 256;
+
+pub(super) async fn run(shared: Weak<Shared>) {
+    let Some(wake) = shared.upgrade().map(|shared| Arc::clone(&shared.leases.wake)) else { return };
+    loop {
+        let nap = {
+            let Some(shared) = shared.upgrade() else { return };
+            if shared.closed.is_cancelled() {
+                return;
+            }
+            let turn = shared.leases.turn(Moment::now(), shared.environment.silent_for());
+            for lease in &turn.lost {
+                tell_lost(&shared, lease, DEADLINE_PASSED);
+            }
+            if turn.ping {
+                shared.environment.ping();
+            }
+            for chunk in turn.renew.chunks(MOST_TOGETHER) {
+                let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
+                shared.spawn(async move { renew(&task, &chunk).await });
+            }
+            turn.nap
+        };
+        match nap {
+            // Nothing is due before, but the clock has to be looked at: tokio's stops during sleep.
+            Some(nap) => drop(tokio::time::timeout(nap, wake.notified()).await),
+            None => wake.notified().await,
+        }
+    }
+}
+
+async fn renew(shared: &Arc<Shared>, owners: &[(Owner, Ttl)]) {
+    let limit = shared.options.operation_timeout;
+    let sent = Moment::now();
+    let results = match tokio::time::timeout(limit, shared.backend.extend_many(owners)).await {
+        Ok(results) => results,
+        Err(_) => owners.iter().map(|_| Err(timed_out(limit))).collect(),
+    };
+    for ((owner, ttl), result) in owners.iter().zip(results) {
+        if let Some(lease) = shared.leases.end_extend(&owner.lock_id, sent, *ttl, &result, true) {
+            tell_lost(shared, &lease, STORE_LOST_IT);
+        }
+    }
+}

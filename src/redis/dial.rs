@@ -1,0 +1,74 @@
+//! From an endpoint to a connection that can be used.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::PushInfo;
+
+use super::config::RedisConfig;
+use super::connection::{Connection, Settings};
+use super::endpoint::{Address, Endpoint};
+use super::error::Refusal;
+
+/// Knows where to connect to and with what.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    config: Arc<RedisConfig>,
+    to: Endpoint,
+}
+
+impl fmt::Display for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to.fmt(f)
+    }
+}
+
+impl Dialer {
+    /// To one server, or to the master that sentinels name.
+    pub(super) fn new(config: Arc<RedisConfig>, to: Endpoint) -> Dialer {
+        Dialer { config, to }
+    }
+
+    /// How long a server may take to show a sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.config.connect_timeout
+    }
+
+    /// One attempt, within the connect timeout.
+    pub(super) async fn dial(
+        &self,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_end: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<Connection, Refusal> {
+        let limit = self.config.connect_timeout;
+        let attempt = async {
+            let address = self.address().await?;
+            Connection::open(self.settings(&address), on_push, on_end).await
+        };
+        tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| {
+            Err(Refusal::timed_out(format!(
+                "Redis at {} did not complete a connection within {} ms",
+                self.to,
+                limit.as_millis()
+            )))
+        })
+    }
+
+    fn settings<'a>(&'a self, address: &'a Address) -> Settings<'a> {
+        Settings {
+            address,
+            tls: self.config.tls.as_ref(),
+            login: &self.config.login,
+            db: self.config.db,
+            client_name: self.config.client_name.as_deref(),
+        }
+    }
+
+    async fn address(&self) -> Result<Address, Refusal> {
+        match &self.to {
+            Endpoint::Single(address) => Ok(address.clone()),
+            _ => Err(Refusal::unavailable("sentinels and clusters are not supported")),
+        }
+    }
+}
