@@ -1,4 +1,4 @@
--- KEYS: lock, fence, reverse mapping. ARGV: lock id, ttl in ms, key as JSON text.
+-- KEYS: lock, fence, and reverse mapping unless another node of a cluster has it. ARGV: lock id, ttl in ms, key as JSON text.
 -- Granted { 1, fence, acquired, expires }, held { 0, free in ms }, unreadable { -1 to -3, storage key }.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local clock, now = read_clock()

@@ -1,4 +1,4 @@
--- Mints a fence and writes lock and reverse mapping. `stored` is what lies at the lock: a record that is
+-- Mints a fence and writes lock and reverse mapping, where that lies on this server. `stored` is what lies at the lock: a record that is
 -- no longer live, or false. MGET shows other types as absent, so absent keys are written with NX.
 local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, now)
   local value = clock
@@ -21,7 +21,7 @@ local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, 
   elseif not redis.call('SET', lock, record, 'PX', ttl, 'NX') then
     return { -1, lock }
   end
-  redis.call('SET', index, lock, 'PX', ttl)
+  if index then redis.call('SET', index, lock, 'PX', ttl) end
   return { 1, value, now, expires }
 end
 
