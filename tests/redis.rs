@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "redis/conformance.rs"]
+mod conformance;
 #[path = "redis/faults.rs"]
 mod faults;
 #[path = "redis/operations.rs"]
