@@ -11,7 +11,7 @@ local function extend(lock, index, owner, ttl)
   if not id then return { -1, lock } end
   if id ~= owner then return { 0 } end
   if not is_live(expires, now) then return { 2 } end
-  expires = now + ttl
+  expires = print_number(now + ttl)
   redis.call('SET', lock, format_record(id, expires, acquired, key, fence), 'PX', ttl)
   if index and redis.call('PEXPIRE', index, ttl) == 0 then redis.call('SET', index, lock, 'PX', ttl) end
   return { 1, expires }

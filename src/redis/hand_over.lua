@@ -4,7 +4,7 @@
 -- { what a release answers, what an acquire answers; nothing there when the turn went to others }.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local stored = found[1]
-local clock, now = read_clock()
+local clock, now, now_text = read_clock()
 local released = 0
 local id, expires, acquired, _, fence
 if stored then
@@ -28,7 +28,8 @@ if stored and released ~= 1 and is_live(expires, now) then
   if id == ARGV[2] then return { { released }, { 1, fence, acquired, expires } } end
   return { { released }, held(KEYS[1], expires, now) }
 end
-local granted = grant(KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[4], stored, found[2], clock, now)
+local granted = grant(KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[4], stored, found[2], clock, now,
+  now_text)
 if granted[1] ~= 1 then return { granted } end
 if released == 1 and KEYS[3] then redis.call('DEL', KEYS[3]) end
 return { { released }, granted }

@@ -10,7 +10,8 @@ end
 local stored
 stored, problem = get(lock, -1)
 if not stored then return problem or { 0 } end
-local id, expires = parse_record(stored)
+local id, expires = own_record(stored, ARGV[1])
+if not id then id, expires = parse_record(stored) end
 if not id then return { -1, lock } end
 if id ~= ARGV[1] then return { 0 } end
 local _, now = read_clock()
