@@ -7,6 +7,8 @@
 //! syncguard::conformance_suite!(MyFixture::start().await);
 //! ```
 //!
+//! Most rules wait rather than work, so `RUST_TEST_THREADS=16` shortens a run on a real clock manyfold.
+//!
 //! Rules take time from the fixture and hold for any clock: what can only be judged in time is tried
 //! again when the machine was too slow, and nothing asserts that something was fast.
 

@@ -21,6 +21,7 @@ import type {
 export interface Opened {
   readonly client: Client;
   readonly onReleaseError: OnReleaseError | undefined;
+  readonly disposeTimeoutMs: number | undefined;
   readonly passwordSlot: number | undefined;
 }
 
@@ -51,7 +52,7 @@ export function leaseOf(parts: Opened, grant: Grant, key: string, onReleaseError
     lockId: grant.lockId,
     key,
     onReleaseError: onReleaseError ?? parts.onReleaseError,
-    disposeTimeoutMs: parts.client.info.disposeTimeoutMs,
+    disposeTimeoutMs: parts.disposeTimeoutMs,
   };
   return new Lease(parts.client, grant, disposal);
 }

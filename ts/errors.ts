@@ -44,7 +44,7 @@ export function errorOf(failure: Failure, subject?: Subject, signal?: AbortSigna
       ? signal.reason
       : failure.cause === undefined
         ? undefined
-        : new Error(failure.cause);
+        : causeOf(failure.cause);
   hide(context, "cause", cause);
   if (typeof subject?.key === "string") hide(context, "key", subject.key);
   if (typeof subject?.lockId === "string") hide(context, "lockId", subject.lockId);
@@ -62,6 +62,13 @@ export function abortedError(signal: AbortSignal): LockError {
   const context: LockErrorContext = { retryable: false, outcome: "not-applied" };
   hide(context, "cause", signal.reason);
   return new LockError("Aborted", "the operation was aborted by its signal", context);
+}
+
+/** What went wrong below, in Rust: it has no place in JavaScript. */
+function causeOf(text: string): Error {
+  const cause = new Error(text);
+  cause.stack = `Error: ${text}`;
+  return cause;
 }
 
 function hide(context: LockErrorContext, name: "cause" | "key" | "lockId", value: unknown): void {

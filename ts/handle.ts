@@ -42,7 +42,8 @@ export class Lease extends Releasable implements LossListener {
 
   remainingMs(): number {
     if (this.ended || this.loss !== undefined) return 0;
-    const remaining = this.client.remainingMs(this.grant.lockId);
+    // Rounded down: better to say so a fraction early than late.
+    const remaining = Math.floor(this.client.remainingMs(this.grant.lockId));
     if (remaining > 0) return remaining;
     this.abort(LOST);
     return 0;

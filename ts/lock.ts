@@ -122,7 +122,7 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
     if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
     const handle = await adapter.granted(answer.lockId);
     const { lockId } = handle;
-    const disposal: Disposal = { lockId, key, onReleaseError, disposeTimeoutMs: inner?.info.disposeTimeoutMs };
+    const disposal: Disposal = { lockId, key, onReleaseError, disposeTimeoutMs: below?.disposeTimeoutMs };
     const lease = leases.get(lockId) as Lease | undefined;
     lease?.listen(call.onLeaseLost);
     try {

@@ -45,9 +45,11 @@ function openNative(kind: Kind, target: string | Entries | null, options: unknow
   const onReleaseError = callback("onReleaseError", own(options as BackendConfig | undefined, "onReleaseError"));
   const passwordSlot = password && passwords.add(password);
   const client = native.open(kind, target, entries, passwordSlot ?? null);
-  if (!isFailure(client)) return { client, onReleaseError, passwordSlot };
-  if (passwordSlot !== undefined) passwords.remove(passwordSlot);
-  throw errorOf(client);
+  if (isFailure(client)) {
+    if (passwordSlot !== undefined) passwords.remove(passwordSlot);
+    throw errorOf(client);
+  }
+  return { client, onReleaseError, disposeTimeoutMs: client.info.disposeTimeoutMs, passwordSlot };
 }
 
 function optionsOf(options: unknown): Entries {

@@ -1,6 +1,7 @@
 //! From what Redis, the socket or TLS says to a [`lock::Error`](Error). Decided by codes, never by texts.
 
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, Value};
 
@@ -26,6 +27,14 @@ impl Refusal {
 
     pub(super) fn timed_out(message: impl Into<String>) -> Refusal {
         Refusal { retryable: true, ..Refusal::new(Code::NetworkTimeout, message) }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn because(mut self, cause: impl ToString) -> Refusal {
@@ -66,8 +75,7 @@ impl Refusal {
 
     /// What came back from the handshake. Its error texts may quote the password, so none is passed on.
     pub(super) fn handshake(place: &str, error: &RedisError) -> Refusal {
-        if let Some(io) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>())
-        {
+        if let Some(io) = io_error(error) {
             return Refusal::io(place, io);
         }
         match error.kind() {
@@ -104,6 +112,12 @@ impl From<Error> for Refusal {
             cause: error.cause().map(ToString::to_string),
         }
     }
+}
+
+/// The socket's error behind an error of the crate's, which keeps it shared.
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    let cause = std::error::Error::source(error)?;
+    cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?.downcast_ref()
 }
 
 /// The connection broke after the request may have been sent.

@@ -18,8 +18,10 @@ export function kindOf(target: unknown): TargetKind {
   const fitting = kinds.filter(isPlainObject(target) ? (kind) => hasFactsOf(kind, target) : (kind) => adopts(kind, target));
   const [kind] = fitting;
   if (kind === undefined || fitting.length > 1) {
-    const accepted = kinds.map((each) => each.accepts).join("; or ");
-    throw invalid(`target must be ${accepted}; ${describe(target)} was given that fits ${kind ? "several" : "none"} of them`);
+    throw invalid(
+      "target must be a URL, a client of ioredis, node-redis, postgres.js or pg, or an object with facts that only one " +
+        `store has (db, database, directory, …); ${describe(target)} was given that fits ${kind ? "several stores" : "none"}`,
+    );
   }
   return kind;
 }
