@@ -270,6 +270,10 @@ pub(super) fn plan_release(place: &Place) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };
+    // A wrapper around this store's backend waits here as well, but must ask by itself.
+    if !head.shared.backend.capabilities().hands_over {
+        return Release::Plain;
+    }
     let mut state = head.state();
     if state.granted.is_some() || !matches!(state.phase, Phase::Waiting | Phase::Queued) {
         return Release::Plain;

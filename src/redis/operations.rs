@@ -52,6 +52,7 @@ impl RedisBackend {
             &millis(next.ttl),
             &json(&next.key),
             &yield_beyond,
+            &self.signature,
         ];
         if !beside {
             self.pending.add(next.lock_id, &place.lock);
