@@ -312,6 +312,7 @@ test("nothing is left behind: no listeners on signals, no adapters", async () =>
   const backend = createMemoryBackend();
   const config = { key: "k", signal: one.signal, acquisition: { signal: two.signal, maxRetries: 0 } };
   await lock(backend, () => {}, config);
+  await lock(backend, () => {}, { key: "k", signal: one.signal });
   await backend.acquire({ key: "k", ttlMs: 60000 });
   await assert.rejects(lock(backend, () => {}, config), { code: "AcquisitionTimeout" });
   await assert.rejects(lock(backend, () => {}, { ...config, key: "" }), { code: "InvalidArgument" });
