@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/conformance.rs"]
 mod conformance;
 #[path = "redis/faults.rs"]
@@ -10,6 +12,8 @@ mod faults;
 mod operations;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
 #[path = "redis/targets.rs"]
 mod targets;
 #[path = "redis/wakes.rs"]

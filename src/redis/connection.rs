@@ -11,6 +11,7 @@ use redis::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::batch::Batcher;
 use super::config::Login;
 use super::endpoint::Address;
 use super::error::{self, Refusal};
@@ -37,6 +38,7 @@ pub(super) struct Connection(Arc<Inner>);
 
 struct Inner {
     requests: MultiplexedConnection,
+    batcher: Arc<Batcher>,
     /// Different for every connection of the process.
     id: u64,
     place: Box<str>,
@@ -108,6 +110,7 @@ impl Connection {
             on_end(id);
         });
         let connection = Connection(Arc::new(Inner {
+            batcher: Batcher::new(requests.clone()),
             requests,
             id,
             place: place.into(),
@@ -161,7 +164,10 @@ impl Connection {
     /// # Errors
     /// Of unknown outcome, when the connection ends first.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
-        self.0.requests.clone().send_packed_command(command).await.map_err(|error| self.broken(&error))
+        match self.0.batcher.request(command.clone()).await {
+            Some(reply) => reply.map_err(|error| self.broken(&error)),
+            None => Err(error::lost(self.place())),
+        }
     }
 
     /// The same for several requests, sent in one go.

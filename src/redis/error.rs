@@ -29,6 +29,14 @@ impl Refusal {
         Refusal { retryable: true, ..Refusal::new(Code::NetworkTimeout, message) }
     }
 
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn because(mut self, cause: impl ToString) -> Refusal {
         self.cause = Some(cause.to_string());
         self
