@@ -109,8 +109,7 @@ fn deliver(
         undo::granted(shared, granted.lease);
         return Err(closed());
     }
-    let deadline = granted.sent.plus(request.ttl.as_duration());
-    shared.leases.add(granted.lease.clone(), request.ttl, deadline, keep);
+    shared.leases.add(granted.lease.clone(), request.ttl, granted.sent, keep);
     Ok(granted.lease)
 }
 
