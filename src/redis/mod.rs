@@ -3,6 +3,7 @@
 //! `config` says what a target may hold, `link` keeps the connection, `operations` call the scripts and
 //! read their answers, `wake` turns messages into hints. Needs Redis 5 or later; wake-ups need 6.
 
+mod batch;
 mod cluster;
 mod config;
 mod connection;
