@@ -22,6 +22,15 @@ export class PostgresServer extends ServerProcess {
     return server
   }
 
+  /** The run's own server, as the driver of the tests started it; else one for this process. */
+  static async shared() {
+    const port = Number(process.env.SYNCGUARD_TEST_POSTGRES)
+    if (!port) return PostgresServer.start()
+    const server = new PostgresServer()
+    server.port = port
+    return server
+  }
+
   restart() {
     return this.#start()
   }
