@@ -1,14 +1,23 @@
-//! Where a test can end the process: every step of every change. Nothing of it is in a release.
+//! Where a test can end or stop the process: every step of every change. Nothing of it is in a release.
 
-/// Ends this process by SIGKILL when `SYNCGUARD_TEST_KILL_AT` names this step, which is what a test's
-/// child process is started with.
+/// Sends this process a signal when the environment names this step, which is what a test's child process
+/// is started with: `SYNCGUARD_TEST_KILL_AT` or `SYNCGUARD_TEST_STOP_AT`.
 #[cfg(all(any(test, feature = "testing"), unix))]
 pub(super) fn reached(step: &str) {
-    use std::sync::OnceLock;
-    static KILL_AT: OnceLock<Option<String>> = OnceLock::new();
-    let kill_at = KILL_AT.get_or_init(|| std::env::var("SYNCGUARD_TEST_KILL_AT").ok());
-    if kill_at.as_deref() == Some(step) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    use std::sync::LazyLock;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    static AT: LazyLock<[(Option<String>, Signal); 2]> = LazyLock::new(|| {
+        [("SYNCGUARD_TEST_KILL_AT", Signal::KILL), ("SYNCGUARD_TEST_STOP_AT", Signal::STOP)]
+            .map(|(variable, signal)| (std::env::var(variable).ok(), signal))
+    });
+    for (at, signal) in &*AT {
+        if at.as_deref() == Some(step) {
+            let _ = kill_process(getpid(), *signal);
+            // Another thread may take the signal for the process, and this one run on until it is told.
+            std::thread::park_timeout(std::time::Duration::from_millis(100));
+        }
     }
 }
 

@@ -102,19 +102,28 @@ impl Dir {
         Ok(())
     }
 
-    /// Opens an empty file for its OS lock or its events, and makes it where it is missing.
+    /// Opens an empty file for its OS lock, and makes it where it is missing. Not to write: a filesystem
+    /// with files open to write can't be made read-only.
     pub(crate) fn open_marker(&self, name: &str) -> io::Result<File> {
-        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
+        let file = self.open_file(name, OFlags::RDONLY | OFlags::CREATE)?;
         check(&file)?;
         Ok(file)
     }
 
     /// As [`Dir::open_marker`], but `None` where it is missing.
     pub(crate) fn find_marker(&self, name: &str) -> io::Result<Option<File>> {
-        match self.open_file(name, OFlags::RDWR) {
+        match self.open_file(name, OFlags::RDONLY) {
             Ok(file) => check(&file).map(|_| Some(file)),
             Err(error) => absent(error),
         }
+    }
+
+    /// Opens an empty file for its events, and makes it where it is missing. To write, which is not heard
+    /// as [`Dir::ring`] is.
+    pub(crate) fn open_bell(&self, name: &str) -> io::Result<File> {
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
+        check(&file)?;
+        Ok(file)
     }
 
     /// Wakes whoever watches a file for being opened to read and closed.
