@@ -7,9 +7,11 @@ pub mod backend;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod engine;
+pub mod file;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod process;
 pub mod redis;
 pub mod secret;
 pub mod settings;

@@ -112,7 +112,8 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
     return releasable.done ? { ok: false } : result.release();
   }
 
-  private forget(name: string): void {
+  /** This attempt is over: its grant was released, or there was none, or nobody will try again. */
+  forget(name: string): void {
     this.tries.delete(name);
     this.removeIfIdle();
   }

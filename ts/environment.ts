@@ -35,6 +35,10 @@ class Slots<T> {
   remove(slot: number): void {
     this.things.delete(slot);
   }
+
+  get size(): number {
+    return this.things.size;
+  }
 }
 
 export const adapters = new Slots<AttemptRunner>();

@@ -122,23 +122,61 @@ export class Lease extends Releasable implements LossListener {
   }
 }
 
+/** Answers the object it is given, so that a subclass's private fields end up on that one. */
+const Given = function (object: object) {
+  return object;
+} as unknown as new (object: object) => object;
+
+/** Marks a handle with its lease, where nobody sees it: for the accessor that all handles share. */
+class Mark extends Given {
+  readonly #lease: Lease;
+
+  constructor(handle: object, lease: Lease) {
+    super(handle);
+    this.#lease = lease;
+  }
+
+  static leaseOf(handle: object): Lease | undefined {
+    return #lease in handle ? (handle as Mark).#lease : undefined;
+  }
+}
+
+/** Lets a layer's handle have the signal of the handle below. */
+export function markWith(handle: object, lease: Lease): void {
+  new Mark(handle, lease);
+}
+
+/**
+ * One accessor for all handles, so that they keep one shape: an accessor in the object literal would cost ten
+ * times as much as the rest of it. A stranger that borrows it (a proxy, say) is known by its lock id.
+ */
+const SIGNAL: PropertyDescriptor & ThisType<Grant> = {
+  get() {
+    const lease = Mark.leaseOf(this) ?? (leases.get(this.lockId) as Lease | undefined);
+    return lease?.signal ?? AbortSignal.abort(errorOf(LOST));
+  },
+  enumerable: true,
+  configurable: true,
+};
+
 /** The handle of a lease: a plain object whose methods are its own, so that they can be taken out of it. */
 export function handleOf(lease: Lease): Grant & NativeLockHandle {
   const { lockId, expiresAtMs, fence } = lease.grant;
-  return {
+  const handle = {
     ok: true,
     lockId,
     expiresAtMs,
     fence,
-    release: (signal) => (signal === undefined ? lease.release(undefined) : releaseWith(lease, signal)),
-    extend: async (ttlMs, signal) => lease.extend(ttlMs, signalOf(signal)),
+    release: (signal?: AbortSignal) => (signal === undefined ? lease.release(undefined) : releaseWith(lease, signal)),
+    extend: async (ttlMs: number, signal?: AbortSignal) => lease.extend(ttlMs, signalOf(signal)),
     isValid: () => lease.isValid(),
     remainingMs: () => lease.remainingMs(),
-    get signal() {
-      return lease.signal;
-    },
-    [Symbol.asyncDispose]: () => lease.dispose(),
-  };
+  } as Grant & NativeLockHandle;
+  // Not in the literal, for the same reason.
+  handle[Symbol.asyncDispose] = () => lease.dispose();
+  Object.defineProperty(handle, "signal", SIGNAL);
+  new Mark(handle, lease);
+  return handle;
 }
 
 const releaseWith = async (lease: Lease, signal: unknown) => lease.release(signalOf(signal));
@@ -148,19 +186,27 @@ const doNothing = async (): Promise<void> => {};
 const no = (): boolean => false;
 const zero = (): number => 0;
 
+/** A signal that never fires, made when it is first asked for. */
+const NEVER: PropertyDescriptor & ThisType<object> = {
+  get() {
+    const { signal } = new AbortController();
+    Reflect.defineProperty(this, "signal", { value: signal, enumerable: true, configurable: true });
+    return signal;
+  },
+  enumerable: true,
+  configurable: true,
+};
+
 /** The answer to a refused acquire: the same methods, which do nothing. */
 export function refusedHandle(): { ok: false; reason: "locked" } & NativeLockHandle {
-  let never: AbortSignal | undefined;
-  return {
+  const handle = {
     ok: false,
     reason: "locked",
     release: answerNo,
     extend: answerNo,
     isValid: no,
     remainingMs: zero,
-    get signal() {
-      return (never ??= new AbortController().signal);
-    },
-    [Symbol.asyncDispose]: doNothing,
-  };
+  } as unknown as { ok: false; reason: "locked" } & NativeLockHandle;
+  handle[Symbol.asyncDispose] = doNothing;
+  return Object.defineProperty(handle, "signal", NEVER);
 }

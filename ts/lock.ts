@@ -133,6 +133,7 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
         const released = await native.releaseForeign(null, answer.lockId);
         if (isFailure(released)) throw errorFrom(adapter, released, key, undefined);
       }, disposal);
+      adapter.forget(answer.lockId);
       lease?.lostIfGone();
     }
   } finally {

@@ -4,7 +4,7 @@ import { isHandle, releasableOf, setReleasable } from "./decorate.js";
 import { dispose, reasonOf, type Releasable } from "./disposal.js";
 import { leases } from "./environment.js";
 import { invalid, LockError } from "./errors.js";
-import type { Lease } from "./handle.js";
+import { Lease, markWith } from "./handle.js";
 import { native } from "./native.js";
 import { own } from "./nouns.js";
 import { quietly } from "./signals.js";
@@ -105,6 +105,7 @@ export function withTelemetry<C extends BackendCapabilities>(
     layer.extend = (ttlMs, signal) => observe("extend", names, () => handle.extend(ttlMs, signal), judge);
     layer[Symbol.asyncDispose] = () => (disposing ??= disposeOf(layer, handle, state, names));
     if (state !== undefined) setReleasable(layer, state);
+    if (state instanceof Lease) markWith(layer, state);
     return layer;
   }
 

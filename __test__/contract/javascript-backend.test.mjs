@@ -1,5 +1,7 @@
 // lock() over a backend that is written in JavaScript goes through the same engine as the native ones.
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
+import { createRequire } from "node:module";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAutoLock, lock, LockError, withTelemetry } from "syncguard/common";
@@ -125,6 +127,7 @@ const endings = [
   ["something that is no Error", "just a string"],
   ["AuthFailed", new LockError("AuthFailed")],
   ["NetworkTimeout, whose outcome is unknown", new LockError("NetworkTimeout")],
+  ["a retryable NetworkTimeout, since its outcome is still unknown", new LockError("NetworkTimeout", "?", { retryable: true })],
   ["ServiceUnavailable that says retrying does not help", new LockError("ServiceUnavailable", "gone", { retryable: false })],
   ["undefined", undefined],
 ];
@@ -262,6 +265,13 @@ test("a backend through withTelemetry, with an event for every operation", async
   assert.deepEqual(kinds.slice(-2), ["acquire ok", "release ok"]);
 });
 
+test("a function that releases by itself: one release, one event", async () => {
+  const events = [];
+  const observed = withTelemetry(createMemoryBackend(), { onEvent: (event) => events.push(`${event.type} ${event.result}`) });
+  await lock(observed, async (handle) => assert.deepEqual(await handle.release(), { ok: true }), { key: "k" });
+  assert.deepEqual(events, ["acquire ok", "release ok"]);
+});
+
 test("autoExtend needs a native backend, and says so", async () => {
   const backend = createMemoryBackend();
   await assert.rejects(lock(backend, () => {}, { key: "k", autoExtend: true }), { code: "InvalidArgument" });
@@ -295,6 +305,23 @@ test("unknown fields are ignored, since people spread shared objects", async () 
 test("createAutoLock calls the function without an argument", async () => {
   const auto = createAutoLock(createMemoryBackend());
   assert.equal(await auto((...args) => args.length, { key: "k" }), 0);
+});
+
+test("nothing is left behind: no listeners on signals, no adapters", async () => {
+  const [one, two] = [new AbortController(), new AbortController()];
+  const backend = createMemoryBackend();
+  const config = { key: "k", signal: one.signal, acquisition: { signal: two.signal, maxRetries: 0 } };
+  await lock(backend, () => {}, config);
+  await lock(backend, () => {}, { key: "k", signal: one.signal });
+  await backend.acquire({ key: "k", ttlMs: 60000 });
+  await assert.rejects(lock(backend, () => {}, config), { code: "AcquisitionTimeout" });
+  await assert.rejects(lock(backend, () => {}, { ...config, key: "" }), { code: "InvalidArgument" });
+  for (const { signal } of [one, two]) {
+    assert.equal(getEventListeners(signal, "abort").length, 0);
+    assert.equal(signal.onabort, null);
+  }
+  const { adapters } = createRequire(import.meta.url)("../../dist/environment.js");
+  assert.equal(adapters.size, 0);
 });
 
 test("nothing here warned", async () => {

@@ -166,7 +166,7 @@ test("postgres.js", async () => {
   assert.ok(!token.target.some(([name]) => name === "password"));
   assert.deepEqual([await token.password(), await token.password()], [{ text: "p1" }, { text: "p2" }]);
   assert.throws(() => facts(postgres, sql({ user: "u", pass: "s3cret", socket: () => {} })), invalid(/socket/));
-  assert.throws(() => facts(postgres, sql({ user: "u", path: "/tmp/odd" })), invalid(/path/));
+  assert.throws(() => facts(postgres, sql({ user: "u", path: "/run/odd" })), invalid(/path/));
 });
 
 test("pg: Pool and Client", async () => {

@@ -22,6 +22,10 @@ use crate::lock::{Code, Error, Lease, LockId, Result, TIME_TOLERANCE};
 /// After other processes got their turn, the local head asks again at the latest after this.
 const YIELD_AT_MOST: Duration = Duration::from_millis(10);
 
+/// How much later than those who have waited longer a process asks that has just had its turn. Without it
+/// the processes that are awake win every race against those that sleep.
+const HEAD_START: Duration = Duration::from_millis(2);
+
 /// One attempt.
 pub(super) async fn once(
     shared: &Arc<Shared>,
@@ -105,8 +109,7 @@ fn deliver(
         undo::granted(shared, granted.lease);
         return Err(closed());
     }
-    let deadline = granted.sent.plus(request.ttl.as_duration());
-    shared.leases.add(granted.lease.clone(), request.ttl, deadline, keep);
+    shared.leases.add(granted.lease.clone(), request.ttl, granted.sent, keep);
     Ok(granted.lease)
 }
 
@@ -293,7 +296,13 @@ impl Search<'_> {
                 () = cancelled(self.cancel) => return Err(Error::aborted()),
                 () = self.shared.closed.cancelled() => return Err(closed()),
                 () = waiter.news() => {}
-                () = hinted(watch.as_deref()) => ask = true,
+                () = hinted(watch.as_deref()) => {
+                    if ticket.lets_others_first() {
+                        yield_until = Some(Instant::now() + HEAD_START);
+                    } else {
+                        ask = true;
+                    }
+                }
                 () = tokio::time::sleep_until(timer) => {
                     if Instant::now() >= self.deadline {
                         return Err(self.give_up());

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::environment::Environment;
-use super::extend::{self, CLOSED, tell_lost};
+use super::extend;
 use super::leases::Leases;
 use super::policy::{KeepPolicy, Policy};
 use super::{Shared, acquire, bounded, closed, keeper, release, undo};
@@ -170,8 +170,8 @@ impl Client {
         }
         self.shared.closed.cancel();
         self.shared.leases.wake.notify_one();
-        for lease in self.shared.leases.drain() {
-            tell_lost(&self.shared, &lease, CLOSED);
+        for lease in self.shared.leases.drain().held {
+            extend::unwatched(&self.shared, &lease);
         }
         self.shared.tasks.close();
         // An undo waits for one operation timeout at most, twice.
@@ -182,7 +182,8 @@ impl Client {
 
     /// The environment has ended: renewals stop, and its leases are released in the background.
     pub fn abandon(&self) {
-        for lease in self.shared.leases.drain() {
+        let drained = self.shared.leases.drain();
+        for lease in drained.held.into_iter().chain(drained.unreleased) {
             undo::granted(&self.shared, lease);
         }
     }

@@ -4,6 +4,7 @@
 mod acquire;
 mod client;
 mod clock;
+mod deadline;
 mod environment;
 mod extend;
 mod keep;
@@ -26,7 +27,7 @@ pub use environment::{Environment, NoEnvironment};
 pub use policy::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
 
 use crate::backend::Backend;
-use crate::lock::{Error, Result};
+use crate::lock::{Error, Key, Result};
 
 /// What all tasks of one client share.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// A key of this client's store.
+    fn place(&self, key: &Key) -> queue::Place {
+        queue::Place { store: Arc::clone(&self.backend.capabilities().store), key: key.clone() }
+    }
+
     /// Runs something in the background that `close` waits for.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);

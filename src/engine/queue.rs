@@ -41,6 +41,8 @@ struct Queue {
     failure: Option<Error>,
     hand_overs: u32,
     turn_began: Option<Moment>,
+    /// Wake-ups at which processes that have not had their turn since go first.
+    others_first: u32,
 }
 
 /// One acquisition that waits in this process.
@@ -155,6 +157,15 @@ impl Ticket {
         self.with_queue(|queue| queue.watch = Some(Arc::clone(watch)));
     }
 
+    /// Whether this wake-up is one at which other processes go first.
+    pub fn lets_others_first(&self) -> bool {
+        queues().get_mut(&self.place).is_some_and(|queue| {
+            let others_first = queue.others_first > 0;
+            queue.others_first = queue.others_first.saturating_sub(1);
+            others_first
+        })
+    }
+
     pub fn failure(&self) -> Option<Error> {
         queues().get(&self.place)?.failure.clone()
     }
@@ -187,6 +198,7 @@ impl Drop for Ticket {
 impl Queue {
     fn begin_turn(&mut self, until: Moment) {
         self.hand_overs = 0;
+        self.others_first = 0;
         self.turn_began = Some(Moment::now());
         self.taken_until = Some(until);
         self.failure = None;
@@ -270,6 +282,10 @@ pub(super) fn plan_release(place: &Place) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };
+    // A wrapper around this store's backend waits here as well, but must ask by itself.
+    if !head.shared.backend.capabilities().hands_over {
+        return Release::Plain;
+    }
     let mut state = head.state();
     if state.granted.is_some() || !matches!(state.phase, Phase::Waiting | Phase::Queued) {
         return Release::Plain;
@@ -321,8 +337,12 @@ impl HandingOver {
         None
     }
 
-    /// The key went to other processes.
-    pub fn yielded(mut self) {
+    /// The key went to other processes, of whom so many wait.
+    pub fn yielded(mut self, others: u32) {
+        if let Some(queue) = queues().get_mut(&self.place) {
+            // The one that gets it now needs no head start.
+            queue.others_first = others.saturating_sub(1);
+        }
         self.back_to_waiting(Hint::Yielded, None);
     }
 

@@ -61,7 +61,7 @@ async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) ->
                     }
                 }
                 Some(Acquired::Held { .. }) => handing.failed(None),
-                None => handing.yielded(),
+                None => handing.yielded(handed.others),
             }
             Ok(handed.released)
         }

@@ -1,69 +1,76 @@
-//! Joins the requests that are ready at the same time into one write to the socket.
+//! One write for many requests.
 //!
-//! A task that wakes the connection's writer hands it the processor next, so without this each request of
-//! a busy process costs a system call of its own, which is most of what a request costs.
+//! The multiplexer writes as soon as it holds one request, which under load means a system call for each,
+//! here and at the server. Whoever is about to write lets the tasks that are ready go first: their requests
+//! then leave together. A lone request pays one turn of the scheduler.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Value};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gathers the requests of one connection.
-pub(super) struct Batcher {
-    requests: MultiplexedConnection,
-    gathered: Mutex<Gathered>,
+#[derive(Debug)]
+pub(super) struct Batched<S> {
+    stream: S,
+    /// Whether the others have had their turn since the last write.
+    gave_way: bool,
 }
 
-#[derive(Default)]
-struct Gathered {
-    waiting: Vec<Waiting>,
-    /// Whether a task is about to send what waits.
-    sending: bool,
-}
-
-struct Waiting {
-    command: Cmd,
-    reply: oneshot::Sender<RedisResult<Value>>,
-}
-
-impl Batcher {
-    pub(super) fn new(requests: MultiplexedConnection) -> Arc<Batcher> {
-        Arc::new(Batcher { requests, gathered: Mutex::default() })
+impl<S> Batched<S> {
+    pub(super) fn new(stream: S) -> Batched<S> {
+        Batched { stream, gave_way: false }
     }
 
-    /// Sends a request together with those that are ready now. Cancel safe: the reply is thrown away.
-    ///
-    /// `None` when the connection ended without a word.
-    pub(super) async fn request(self: &Arc<Self>, command: Cmd) -> Option<RedisResult<Value>> {
-        let (reply, answer) = oneshot::channel();
-        let first = {
-            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.waiting.push(Waiting { command, reply });
-            !std::mem::replace(&mut gathered.sending, true)
-        };
-        if first {
-            // A task of its own, so that the others' requests go out when this caller goes away.
-            tokio::spawn(Arc::clone(self).send());
+    fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gave_way {
+            return Poll::Ready(());
         }
-        answer.await.ok()
+        self.gave_way = true;
+        // A task that wakes itself while it runs goes to the end of the queue.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Batched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.give_way(cx));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        self.gave_way = false;
+        Poll::Ready(written)
     }
 
-    async fn send(self: Arc<Self>) {
-        // Everything that is ready runs first and adds its request.
-        tokio::task::yield_now().await;
-        let waiting = {
-            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.sending = false;
-            std::mem::take(&mut gathered.waiting)
-        };
-        // The connection takes each before its writer runs, and answers each as its reply arrives.
-        let answered = waiting.into_iter().map(|Waiting { command, reply }| {
-            let mut requests = self.requests.clone();
-            async move {
-                let _ = reply.send(requests.send_packed_command(&command).await);
-            }
-        });
-        futures_util::future::join_all(answered).await;
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.give_way(cx));
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        self.gave_way = false;
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

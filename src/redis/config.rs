@@ -27,6 +27,8 @@ pub struct RedisConfig {
     pub(super) names: Names,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
+    pub(super) signature: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -81,6 +83,7 @@ impl RedisConfig {
             names: Names::default(),
             connect_timeout: CONNECT_TIMEOUT,
             cleanup_in_is_locked: false,
+            signature: String::new(),
         }
     }
 

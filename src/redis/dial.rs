@@ -27,6 +27,10 @@ impl fmt::Display for Dialer {
 }
 
 impl Dialer {
+    pub(super) fn signature(&self) -> &str {
+        &self.config.signature
+    }
+
     /// To one server, or to the master that sentinels name.
     pub(super) fn new(config: Arc<RedisConfig>, to: Endpoint) -> Dialer {
         Dialer { config, to }

@@ -84,13 +84,19 @@ impl Refusal {
                 format!("Redis at {place} refused the user name or password; check both"),
             ),
             ErrorKind::Io => Refusal::unavailable(format!("Redis at {place} closed the connection at once")),
-            _ => {
-                let code = error.code().unwrap_or("no code");
-                let (kind, retryable) = classify(code);
-                let message = format!("Redis at {place} refused the connection ({code})");
-                Refusal { retryable, ..Refusal::new(kind, message) }
-            }
+            _ => Refusal::answered(place, error.code().unwrap_or("no code")),
         }
+    }
+
+    /// An error reply during the handshake. The general one may mean that the server has too many clients.
+    pub(super) fn answered(place: &str, code: &str) -> Refusal {
+        let (kind, retryable) = match code {
+            "ERR" => (Code::ServiceUnavailable, true),
+            code => classify(code),
+        };
+        let message =
+            format!("Redis at {place} refused the connection ({code}); it may have too many clients");
+        Refusal { retryable, ..Refusal::new(kind, message) }
     }
 
     pub(super) fn into_error(self) -> Error {
@@ -109,6 +115,7 @@ impl From<Error> for Refusal {
             code: error.code(),
             message: error.message().to_owned(),
             retryable: error.is_retryable(),
+            // Whatever broke here, no request of the caller's was sent.
             cause: error.cause().map(ToString::to_string),
         }
     }

@@ -12,8 +12,9 @@ local function extend(lock, index, owner, ttl)
   if id ~= owner then return { 0 } end
   if not is_live(expires, now) then return { 2 } end
   expires = print_number(now + ttl)
-  redis.call('SET', lock, format_record(id, expires, acquired, key, fence), 'PX', ttl)
+  -- First the commands that an ACL is likelier to deny: what is refused then changed nothing.
   if index and redis.call('PEXPIRE', index, ttl) == 0 then redis.call('SET', index, lock, 'PX', ttl) end
+  redis.call('SET', lock, format_record(id, expires, acquired, key, fence), 'PX', ttl)
   return { 1, expires }
 end
 

@@ -1,7 +1,7 @@
 -- KEYS: lock, fence, and the reverse mappings of owner and next unless other nodes of a cluster have them.
 -- ARGV: owner's lock id, next lock id, ttl in ms, key as JSON text, subscribers beyond which the turn goes
--- to other processes (empty: never).
--- { what a release answers, what an acquire answers; nothing there when the turn went to others }.
+-- to other processes (empty: never), whom a wake-up need not wake.
+-- { what a release answers, what an acquire answers, or how many others the turn went to }.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local stored = found[1]
 local clock, now, now_text = read_clock()
@@ -18,9 +18,9 @@ if ARGV[5] ~= '' then
   if not watchers.err and watchers[2] > tonumber(ARGV[5]) then
     if released == 1 then
       redis.call('DEL', KEYS[1], KEYS[3] or KEYS[1])
-      wake(KEYS[1])
+      wake(KEYS[1], ARGV[6])
     end
-    return { { released } }
+    return { { released }, watchers[2] - ARGV[5] }
   end
 end
 

@@ -142,7 +142,7 @@ impl Inner {
         let attempt = tokio::spawn(async move {
             let on_push = move |push| {
                 if let Some(link) = Weak::upgrade(&to_push) {
-                    link.wakes.deliver(&push);
+                    link.wakes.deliver(&push, link.dialer.signature());
                 }
             };
             let runtime = Handle::current();

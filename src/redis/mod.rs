@@ -48,6 +48,7 @@ pub struct RedisBackend {
     names: Names,
     /// What every lock's name starts with, for scripts that follow a reverse mapping.
     all_locks: String,
+    signature: String,
     cleanup_in_is_locked: bool,
     pending: Pending,
     server: Arc<Server>,
@@ -55,7 +56,9 @@ pub struct RedisBackend {
 
 impl RedisBackend {
     /// Does no I/O and needs no runtime: it connects on first use.
-    pub fn new(config: RedisConfig) -> RedisBackend {
+    pub fn new(mut config: RedisConfig) -> RedisBackend {
+        // Random, as a lock id is, and as good for telling backends apart.
+        config.signature = crate::lock::LockId::mint().as_str().to_owned();
         let capabilities = Capabilities {
             name: "redis",
             store: config.identity().into(),
@@ -68,6 +71,7 @@ impl RedisBackend {
         RedisBackend {
             capabilities,
             all_locks: names.all_locks(),
+            signature: config.signature.clone(),
             names,
             cleanup_in_is_locked: config.cleanup_in_is_locked,
             pending: Pending::default(),

@@ -52,6 +52,7 @@ impl RedisBackend {
             &millis(next.ttl),
             &json(&next.key),
             &yield_beyond,
+            &self.signature,
         ];
         if !beside {
             self.pending.add(next.lock_id, &place.lock);
@@ -59,10 +60,16 @@ impl RedisBackend {
         let reply = self.server.eval(Call { script: &HAND_OVER, keys, args: &args }).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
-            [released] => HandedOver { released: self.released(released)?, next: None },
+            [released] => HandedOver { released: self.released(released)?, next: None, others: 0 },
+            [released, Value::Int(others)] => HandedOver {
+                released: self.released(released)?,
+                next: None,
+                others: u32::try_from(*others).unwrap_or(0),
+            },
             [released, acquired] => HandedOver {
                 released: self.released(released)?,
                 next: Some(self.acquired(acquired, &next.key, next.lock_id)?),
+                others: 0,
             },
             _ => return Err(self.strange(&reply)),
         };

@@ -47,6 +47,6 @@ local function is_live(expires, now)
   return expires > now - 1000
 end
 
-local function wake(lock)
-  redis.pcall('PUBLISH', lock .. ':wake', '')
+local function wake(lock, from)
+  redis.pcall('PUBLISH', lock .. ':wake', from)
 end

@@ -17,5 +17,5 @@ if id ~= ARGV[1] then return { 0 } end
 local _, now = read_clock()
 if not is_live(expires, now) then return { 2 } end
 if index then redis.call('DEL', lock, index) else redis.call('DEL', lock) end
-wake(lock)
+wake(lock, '')
 return { 1 }

@@ -269,10 +269,48 @@ async fn passwords_are_checked_and_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_full_is_unavailable() {
+    let server = RedisServer::start();
+    let mut client = server.client();
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).exec(&mut client).unwrap();
+    let backend = backend(&server.url());
+    let error = backend.acquire(&request("a")).await.unwrap_err();
+    assert_is(&error, Code::ServiceUnavailable, true, Outcome::NotApplied);
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(100).exec(&mut client).unwrap();
+    take(&backend, "a").await;
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_travel_together() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    take(&backend, "warm-up").await;
+    let mut client = server.client();
+    let mut reads = || -> u64 {
+        let stats: String = redis::cmd("INFO").arg("stats").query(&mut client).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_reads_processed:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let before = reads();
+    let backend = std::sync::Arc::new(backend);
+    let tasks: Vec<_> = (0..64)
+        .map(|i| {
+            let backend = backend.clone();
+            tokio::spawn(async move { take(&*backend, &format!("k{i}")).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let reads = reads() - before;
+    assert!(reads < 16, "64 requests came in {reads} reads");
+}
+
+#[tokio::test]
 async fn a_database_that_does_not_exist_is_refused() {
     let server = RedisServer::start();
     let error = backend(&format!("{}/99", server.url())).acquire(&request("a")).await.unwrap_err();
-    assert!(!error.is_unknown(), "{error:?}");
+    assert_is(&error, Code::InvalidArgument, false, Outcome::NotApplied);
     let second = backend(&format!("{}/2", server.url()));
     take(&second, "a").await;
     take(&backend(&server.url()), "a").await;
