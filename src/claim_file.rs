@@ -15,7 +15,7 @@ mod platform;
 
 pub(crate) use draft::Draft;
 pub(crate) use error::{not_a_file, refused};
-pub(crate) use platform::{Identity, monotonic_nanos, write_at};
+pub(crate) use platform::{Identity, Stamp, monotonic_nanos, write_at};
 
 /// No claim is longer. What lies beyond is not read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -119,19 +119,18 @@ pub(crate) fn read(file: &File) -> io::Result<Vec<u8>> {
     let mut content = vec![0; 1024];
     let mut length = 0;
     loop {
-        match platform::read_at(file, &mut content[length..], length as u64) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        let room = content.len() - length;
+        let count = match platform::read_at(file, &mut content[length..], length as u64) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
+        };
+        length += count;
+        // A regular file gives less than there is room for at its end only.
+        if count < room || length as u64 >= MAX_BYTES {
+            content.truncate(length);
+            return Ok(content);
         }
-        if length == content.len() {
-            if length as u64 >= MAX_BYTES {
-                break;
-            }
-            content.resize(length * 2, 0);
-        }
+        content.resize(length * 2, 0);
     }
-    content.truncate(length);
-    Ok(content)
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::lost;
-use super::owner::Now;
+use super::owner::unix_nanos;
 use super::record::heartbeat_digits;
-use crate::claim_file::{Identity, read, refused, try_lock, write_at};
+use crate::claim_file::{Identity, Stamp, read, refused, try_lock, write_at};
 use crate::lock::{Error, Result};
 
 /// What is called once when the lease is lost: on the thread that writes all heartbeats, so it must not
@@ -56,10 +56,22 @@ pub struct Lease {
 }
 
 enum State {
-    Held { file: File, written_at: Instant, on_lost: Option<OnLost> },
+    Held { file: File, heartbeat: Heartbeat, on_lost: Option<OnLost> },
     Lost,
     Released,
 }
+
+/// The last one that was written.
+struct Heartbeat {
+    at: Instant,
+    /// How the file was right afterwards.
+    stamp: Option<Stamp>,
+    /// How many were written on the strength of the stamp alone.
+    since_look: u32,
+}
+
+/// One heartbeat in so many looks at path and content even where the stamp says that nothing happened.
+const LOOK_EVERY: u32 = 8;
 
 /// What came of a heartbeat.
 pub enum Beat {
@@ -85,7 +97,8 @@ impl From<io::Error> for Trouble {
 impl Lease {
     pub fn new(claim: Claim, stale_threshold: Duration, on_lost: Option<OnLost>) -> Lease {
         let Claim { path, file, identity, line, digits, written_at } = claim;
-        let state = Mutex::new(State::Held { file, written_at, on_lost });
+        let heartbeat = Heartbeat { at: written_at, stamp: None, since_look: 0 };
+        let state = Mutex::new(State::Held { file, heartbeat, on_lost });
         Lease { path, identity, line, digits, stale_threshold, state }
     }
 
@@ -104,13 +117,10 @@ impl Lease {
     /// Writes the heartbeat, if the file is still ours.
     pub fn beat(&self) -> Beat {
         let mut state = self.lock();
-        let State::Held { file, written_at, on_lost } = &mut *state else { return Beat::Ended };
-        let error = match self.write_heartbeat(file) {
-            Ok(()) => {
-                *written_at = Instant::now();
-                return Beat::Goes;
-            }
-            Err(Trouble::Refused(_)) if written_at.elapsed() < self.stale_threshold => return Beat::Goes,
+        let State::Held { file, heartbeat, on_lost } = &mut *state else { return Beat::Ended };
+        let error = match self.write_heartbeat(file, heartbeat) {
+            Ok(()) => return Beat::Goes,
+            Err(Trouble::Refused(_)) if heartbeat.at.elapsed() < self.stale_threshold => return Beat::Goes,
             Err(Trouble::Refused(error)) => {
                 lost(&self.path, "its heartbeat could not be written for the stale threshold").because(error)
             }
@@ -123,19 +133,30 @@ impl Lease {
 
     /// Through the descriptor that made the file, never by path: where the file was taken over, this
     /// writes into one that has no name any more.
-    fn write_heartbeat(&self, file: &File) -> Result<(), Trouble> {
+    fn write_heartbeat(&self, file: &File, last: &mut Heartbeat) -> Result<(), Trouble> {
+        let untouched = last.stamp.is_some() && last.stamp == Stamp::of(file);
+        if untouched && last.since_look + 1 < LOOK_EVERY {
+            last.since_look += 1;
+        } else {
+            self.look(file)?;
+            last.since_look = 0;
+        }
+        let digits = heartbeat_digits(unix_nanos(SystemTime::now()));
+        write_at(file, digits.as_bytes(), self.digits.start as u64)?;
+        last.at = Instant::now();
+        last.stamp = Stamp::of(file);
+        Ok(())
+    }
+
+    fn look(&self, file: &File) -> Result<(), Trouble> {
         match Identity::at(&self.path)? {
-            None => return Err(Trouble::NotOurs("it was removed")),
+            None => Err(Trouble::NotOurs("it was removed")),
             Some(identity) if identity != self.identity => {
-                return Err(Trouble::NotOurs("another file is in its place"));
+                Err(Trouble::NotOurs("another file is in its place"))
             }
-            Some(_) => {}
+            Some(_) if !self.is_our_record(&read(file)?) => Err(Trouble::NotOurs("its content was changed")),
+            Some(_) => Ok(()),
         }
-        if !self.is_our_record(&read(file)?) {
-            return Err(Trouble::NotOurs("its content was changed"));
-        }
-        let digits = heartbeat_digits(Now::read().wall);
-        Ok(write_at(file, digits.as_bytes(), self.digits.start as u64)?)
     }
 
     /// All but the heartbeat must be as we wrote it.

@@ -72,10 +72,8 @@ impl LeaseFile {
         let lease = Arc::new(Lease::new(claim, options.lease_stale_threshold, on_lost));
         let held = HeldLeaseFile { lease };
         // This process may have been stopped between writing the record and showing it.
-        if made.elapsed() >= options.lease_heartbeat_interval {
-            if let Beat::Lost(_, error) = held.lease.beat() {
-                return Err(error);
-            }
+        if made.elapsed() >= options.lease_heartbeat_interval && matches!(held.lease.beat(), Beat::Lost(..)) {
+            return Err(error::outrun(held.path(), 1));
         }
         heartbeat::keep(&held.lease, options.lease_heartbeat_interval)?;
         Ok(held)
