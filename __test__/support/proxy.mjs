@@ -195,7 +195,7 @@ export class FaultProxy {
     })
   }
 
-  async stop() {
+  stop() {
     this.#server.close()
     this.reset()
   }
