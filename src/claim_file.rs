@@ -15,7 +15,9 @@ mod platform;
 
 pub(crate) use draft::Draft;
 pub(crate) use error::{not_a_file, refused};
-pub(crate) use platform::{Identity, Stamp, monotonic_nanos, write_at};
+pub(crate) use platform::{
+    Identity, LOCKED_FILES_CAN_BE_READ, Stamp, is_locked_out, monotonic_nanos, write_at,
+};
 
 /// No claim is longer. What lies beyond is not read.
 const MAX_BYTES: u64 = 1 << 20;

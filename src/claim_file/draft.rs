@@ -80,10 +80,13 @@ impl Draft {
     }
 
     /// Takes the operating system's lock of the file before it appears; it lasts until the file is closed.
+    /// Does nothing where others could then not read the file.
     pub fn lock(mut self) -> io::Result<Draft> {
-        // Nobody else can have it: the file has not appeared.
-        self.file.lock()?;
-        self.locked = true;
+        if platform::LOCKED_FILES_CAN_BE_READ {
+            // Nobody else can have it: the file has not appeared.
+            self.file.lock()?;
+            self.locked = true;
+        }
         Ok(self)
     }
 

@@ -82,21 +82,42 @@ pub(super) fn kind_name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "a link" }
 }
 
-/// For reading; the caller has seen a regular file there, but it may have been replaced since.
-#[cfg(unix)]
+/// For reading, and for writing where that is allowed, since some network filesystems lock only what is
+/// open for it. The caller has seen a regular file there, but it may have been replaced since.
 pub(super) fn open_existing(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
 
-    use rustix::fs::OFlags;
-    // A pipe without a writer would block, and a symlink would lead away.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    #[allow(clippy::cast_possible_wrap, reason = "flags are bits, not a number")]
-    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+        use rustix::fs::OFlags;
+        // A pipe without a writer would block, and a symlink would lead away.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        #[allow(clippy::cast_possible_wrap, reason = "flags are bits, not a number")]
+        options.custom_flags(flags.bits() as i32);
+    }
+    match options.read(true).write(true).open(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            options.write(false).open(path)
+        }
+        opened => opened,
+    }
 }
 
+/// Whether others can read a file while somebody has its lock. Where not, a lock that is held for long
+/// would hide who holds it.
+pub(crate) const LOCKED_FILES_CAN_BE_READ: bool = cfg!(not(windows));
+
+/// Whether a file could not be read because somebody has its lock, which nobody has for long.
 #[cfg(windows)]
-pub(super) fn open_existing(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).open(path)
+pub(crate) fn is_locked_out(error: &io::Error) -> bool {
+    const ERROR_LOCK_VIOLATION: i32 = 33;
+    error.raw_os_error() == Some(ERROR_LOCK_VIOLATION)
+}
+
+#[cfg(not(windows))]
+pub(crate) fn is_locked_out(_error: &io::Error) -> bool {
+    false
 }
 
 #[cfg(unix)]

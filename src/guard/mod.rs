@@ -4,7 +4,8 @@
 //! system's lock of that file, which no death of the process survives and which other pid namespaces and
 //! other users see too. A file whose lock is free was left behind by a process that ended without
 //! clean-up, and is replaced, unless its record names a process that lives for certain: so the guard also
-//! stands where locks are not shared, as in some mounts of virtual machines.
+//! stands where locks are not shared, as in some mounts of virtual machines. (On Windows a locked file
+//! can't be read, so there the record decides alone.)
 //!
 //! Processes are known by pid, start time, boot and pid namespace, so neither a recycled pid nor another
 //! command line steals or blocks anything. Whoever loses leaves nothing behind. What is no file of ours is
@@ -17,7 +18,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::claim_file::{Draft, Existing, Found, look, not_a_file, refused, remove_locked};
+use crate::claim_file::{
+    Draft, Existing, Found, LOCKED_FILES_CAN_BE_READ, look, not_a_file, refused, remove_locked,
+};
 use crate::lock::{Error, Result, Timestamp};
 use crate::process::{Liveness, ProcessId};
 
@@ -135,8 +138,7 @@ fn judge(path: &Path, process: &ProcessId, existing: &Existing) -> Result<Attemp
         // It ended, and somebody else is about to replace its claim.
         None if liveness == Liveness::Dead => Ok(Attempt::Outrun),
         None => Err(held(path, &record)),
-        // A process that became another by exec, and is ourselves, no longer holds it.
-        Some(_) if liveness == Liveness::Alive && record.process != *process && is_certain(&record) => {
+        Some(_) if liveness == Liveness::Alive && !has_left(&record, process) && is_certain(&record) => {
             Err(held(path, &record))
         }
         Some(removal) => {
@@ -146,6 +148,11 @@ fn judge(path: &Path, process: &ProcessId, existing: &Existing) -> Result<Attemp
             claim(path, process, true)
         }
     }
+}
+
+/// Our own claim, but without its lock, is from before this process became another program by `exec`.
+fn has_left(record: &Record, process: &ProcessId) -> bool {
+    LOCKED_FILES_CAN_BE_READ && record.process == *process
 }
 
 /// `Alive` is also said of what can't be told, as with `hidepid`; then the free lock decides.

@@ -9,7 +9,7 @@ use super::options::LeaseFileOptions;
 use super::origin::Origin;
 use super::owner::{Now, mint_owner_id, unix_nanos};
 use super::record::Record;
-use crate::claim_file::{Draft, Existing, Found, look, not_a_file, refused};
+use crate::claim_file::{Draft, Existing, Found, is_locked_out, look, not_a_file, refused};
 use crate::lock::{Error, Result};
 
 /// Takes the lease file. Waits only where it meets others that are taking it or removing it.
@@ -64,7 +64,11 @@ fn attempt(
         Found::Other(kind) => return Err(not_a_file(path, kind)),
         Found::File(existing) => existing,
     };
-    let content = existing.read().map_err(|error| refused("read", path, error))?;
+    let content = match existing.read() {
+        Ok(content) => content,
+        Err(error) if is_locked_out(&error) => return Ok(None),
+        Err(error) => return Err(refused("read", path, error)),
+    };
     let modified = existing.metadata.modified().map_or(0, unix_nanos);
     let judge = Judge { options, probe, here: &here, now: Now::read() };
     match judge.judge(&content, modified) {

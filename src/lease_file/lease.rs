@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::error::lost;
 use super::owner::unix_nanos;
 use super::record::heartbeat_digits;
-use crate::claim_file::{Identity, Stamp, read, refused, try_lock, write_at};
+use crate::claim_file::{Identity, Stamp, read, refused, remove_locked, try_lock, write_at};
 use crate::lock::{Error, Result};
 
 /// What is called once when the lease is lost: on the thread that writes all heartbeats, so it must not
@@ -182,10 +182,17 @@ impl Lease {
     fn remove(&self, file: &File) -> io::Result<bool> {
         const PATIENCE: u32 = 50;
         for _ in 0..PATIENCE {
-            if let Some(removal) = try_lock(file)? {
-                return Ok(self.is_our_record(&read(file)?) && removal.remove(&self.path)?);
-            }
-            std::thread::sleep(Duration::from_millis(1));
+            let removal = match try_lock(file) {
+                Ok(None) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                locked => locked,
+            };
+            // A filesystem that knows no locks must not keep what is ours from being removed.
+            let removed = self.is_our_record(&read(file)?) && remove_locked(file, &self.path)?;
+            drop(removal);
+            return Ok(removed);
         }
         Ok(false)
     }

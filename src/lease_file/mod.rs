@@ -14,7 +14,8 @@
 //!   another has just made. The one that lost its file notices at its next heartbeat.
 //! - **A pid counts only where it means something**: same host, boot and pid namespace. There a process
 //!   with another start time is another process.
-//! - **Setting the clock steals nothing** within one boot: see [`owner::age`]. Between machines, and with
+//! - **Setting the clock steals nothing** within one boot: there a heartbeat's age is told by the
+//!   boot's own clock too, and the younger age counts. Between machines, and with
 //!   Go's processes, the wall clocks must agree to well within the stale threshold.
 //!
 //! It is a lease: a process that was stopped for longer than the stale threshold may wake up while another
@@ -28,6 +29,7 @@ use crate::lock::{Error, Result};
 
 mod acquire;
 mod error;
+mod go_json;
 mod heartbeat;
 mod judge;
 mod lease;

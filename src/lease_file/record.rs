@@ -1,10 +1,8 @@
 //! The one JSON line of a lease file. What Go's `encoding/json` takes for a valid record is one here.
 
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-
+use super::go_json;
 use super::origin::Origin;
 
 /// A valid record: version 1, a non-blank owner, pid and heartbeat above zero.
@@ -51,9 +49,7 @@ impl Record {
 
     /// `None` for everything that is no valid record.
     pub fn decode(content: &[u8]) -> Option<Record> {
-        // Like Go, which replaces what is not UTF-8 and goes on.
-        let content = String::from_utf8_lossy(content);
-        let Fields(fields) = serde_json::from_str(&content).ok()?;
+        let fields = go_json::read(content)?;
         let pid = u64::try_from(fields.pid).ok().filter(|pid| *pid > 0)?;
         let valid = fields.version == 1 && !fields.owner_id.trim().is_empty() && fields.heartbeat > 0;
         valid.then_some(Record {
@@ -72,154 +68,6 @@ pub fn heartbeat_digits(heartbeat: i64) -> String {
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-#[derive(Default)]
-struct Raw {
-    version: i64,
-    owner_id: String,
-    pid: i64,
-    heartbeat: i64,
-    origin: Origin,
-}
-
-/// An object read as Go reads one: names in any case, the last of equal names counts, `null` changes nothing.
-struct Fields(Raw);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut raw = Raw::default();
-                while let Some(name) = map.next_key_seed(Text)? {
-                    match folded(&name).as_str() {
-                        "version" => keep(&mut raw.version, map.next_value()?),
-                        "ownerid" => keep(&mut raw.owner_id, map.next_value_seed(OptionalText)?),
-                        "pid" => keep(&mut raw.pid, map.next_value()?),
-                        "lastheartbeatunixnano" => keep(&mut raw.heartbeat, map.next_value()?),
-                        _ => match name.as_str() {
-                            "host" => raw.origin.host = map.next_value_seed(Loose)?.text(),
-                            "bootID" => raw.origin.boot_id = map.next_value_seed(Loose)?.text(),
-                            "pidNS" => raw.origin.pid_namespace = map.next_value_seed(Loose)?.number(),
-                            "startTime" => raw.origin.start_time = map.next_value_seed(Loose)?.number(),
-                            _ => {
-                                map.next_value::<IgnoredAny>()?;
-                            }
-                        },
-                    }
-                }
-                Ok(Fields(raw))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-fn keep<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
-/// Go folds by Unicode's simple rules, which make two letters outside ASCII equal to one within.
-fn folded(name: &str) -> String {
-    let fold = |c: char| match c {
-        '\u{17F}' => 's',
-        '\u{212A}' => 'k',
-        c => c.to_ascii_lowercase(),
-    };
-    name.chars().map(fold).collect()
-}
-
-/// A string in which, as in Go, half of a surrogate pair is replaced.
-struct Text;
-
-impl<'de> DeserializeSeed<'de> for Text {
-    type Value = String;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-}
-
-struct OptionalText;
-
-impl<'de> DeserializeSeed<'de> for OptionalText {
-    type Value = Option<String>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for OptionalText {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string or null")
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        Text.deserialize(deserializer).map(Some)
-    }
-}
-
-/// A value of one of our own fields: readers ignore them, so nothing in them makes a record invalid.
-struct Loose;
-
-enum Value {
-    Text(String),
-    Number(u64),
-    Else,
-}
-
-impl Value {
-    fn text(self) -> Option<String> {
-        if let Value::Text(text) = self { Some(text) } else { None }
-    }
-
-    fn number(self) -> Option<u64> {
-        if let Value::Number(number) = self { Some(number) } else { None }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Loose {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let raw: Box<serde_json::value::RawValue> = Deserialize::deserialize(deserializer)?;
-        let raw = raw.get();
-        let text = || serde_json::from_str(raw).map(Value::Text);
-        Ok(serde_json::from_str(raw).map(Value::Number).or_else(|_| text()).unwrap_or(Value::Else))
-    }
 }
 
 #[cfg(test)]

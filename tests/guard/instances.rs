@@ -3,7 +3,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use syncguard::guard::{State, guard};
 
-use super::processes::{Directory, Helper, begin_together, rounds};
+use super::processes::{Directory, Helper, begin_together, is_root, rounds};
 use super::{NAME, holder};
 
 #[test]
@@ -102,6 +102,9 @@ fn a_killed_instance_frees_it_at_once() {
 
 #[test]
 fn instances_in_two_pid_namespaces_exclude_each_other() {
+    if !is_root("instances_in_two_pid_namespaces_exclude_each_other") {
+        return;
+    }
     let directory = Directory::new();
     let start = format!("start {}", directory.path().display());
     let mut inside = Helper::start_within(&["unshare", "--pid", "--fork", "--mount-proc"]);

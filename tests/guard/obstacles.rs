@@ -4,7 +4,7 @@ use std::path::Path;
 use syncguard::guard::{Holder, guard, state_of};
 use syncguard::lock::Code;
 
-use super::processes::{Directory, Helper};
+use super::processes::{Directory, Helper, is_root};
 use super::{NAME, claim_of};
 
 fn refusal(directory: &Directory) -> Code {
@@ -87,6 +87,9 @@ fn set_mode(path: &Path, mode: u32) {
 /// Whoever the other user is, and whatever the umask was.
 #[test]
 fn another_users_instance_is_seen_and_counts() {
+    if !is_root("another_users_instance_is_seen_and_counts") {
+        return;
+    }
     let directory = Directory::new();
     set_mode(directory.path(), 0o1777);
     let start = format!("start {}", directory.path().display());
@@ -105,6 +108,9 @@ fn another_users_instance_is_seen_and_counts() {
 
 #[test]
 fn missing_permission_is_told_and_changes_nothing() {
+    if !is_root("missing_permission_is_told_and_changes_nothing") {
+        return;
+    }
     let directory = Directory::new();
     set_mode(directory.path(), 0o755);
     let mut stranger = Helper::start();
@@ -117,6 +123,9 @@ fn missing_permission_is_told_and_changes_nothing() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_behind() {
+    if !is_root("a_full_disk_is_told_and_leaves_nothing_behind") {
+        return;
+    }
     let directory = Directory::new();
     let place = directory.path().to_str().unwrap();
     let mount = "mount -t tmpfs -o size=64k none \"$0\" && \"$@\"; :";
