@@ -39,6 +39,10 @@ impl Directory {
         Arc::clone(&self.shards[number % SHARDS])
     }
 
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// What an operation on one of its files failed with. Names the file only where it must be looked at:
     /// its name may hold the key.
     pub(super) fn failed(&self, name: &str, error: io::Error) -> Error {
@@ -55,7 +59,7 @@ pub(super) fn open_root(root: &Path) -> Result<Dir> {
     let unusable = |error: io::Error| error::unusable(root, error);
     Dir::make_all(root).map_err(unusable)?;
     let dir = Dir::open(root).map_err(unusable)?;
-    if let Some(filesystem) = platform::is_network(&dir).map_err(unusable)? {
+    if let Some(filesystem) = platform::network_filesystem(&dir).map_err(unusable)? {
         return Err(Error::invalid(format!(
             "{} lies on a filesystem ({filesystem}) that other machines may share, where file locks exclude nobody reliably; choose a directory on a local disk",
             root.display()
