@@ -6,6 +6,7 @@ use super::error;
 use super::names::SHARDS;
 use super::platform::{self, Dir, Distrust};
 use super::shard::Shard;
+use super::tidy::Litter;
 use crate::lock::{Error, Result};
 use crate::process::ProcessId;
 
@@ -16,6 +17,7 @@ pub(super) struct Directory {
     path: PathBuf,
     pub(super) process: ProcessId,
     shards: Vec<Arc<tokio::sync::Mutex<Shard>>>,
+    pub(super) litter: Litter,
 }
 
 impl Directory {
@@ -32,7 +34,7 @@ impl Directory {
         let path = root.join(&*process.boot_id);
         trusted(&dir, &path)?;
         let shards = (0..SHARDS).map(|_| Arc::default()).collect();
-        Ok(Directory { dir, path, process, shards })
+        Ok(Directory { dir, path, process, shards, litter: Litter::default() })
     }
 
     pub(super) fn shard(&self, number: usize) -> Arc<tokio::sync::Mutex<Shard>> {

@@ -81,7 +81,11 @@ impl Store {
                 Place::new(Arc::clone(&directory), Arc::clone(&self.wakes), names.clone(), key.clone());
             if let Some(locked) = shard.try_lock().map_err(|error| directory.failed(&file, error))? {
                 if is_valid(&locked, &place)? {
-                    return run(locked, &place, change);
+                    let result = run(locked, &place, change);
+                    if directory.litter.is_due() {
+                        tidy::in_background(self.root.clone(), &directory);
+                    }
+                    return result;
                 }
                 self.forget(&directory);
                 continue;
