@@ -10,6 +10,7 @@ pub mod engine;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod secret;
 pub mod settings;
