@@ -1,1 +1,81 @@
-//! (soon)
+//! Everything that happens over time, once for all stores: retries, waiting in line, renewal, the local
+//! deadline, the operation timeout, undo. A backend does one attempt; this decides about the next.
+
+mod acquire;
+mod client;
+mod clock;
+mod deadline;
+mod environment;
+mod extend;
+mod keep;
+mod keeper;
+mod leases;
+mod policy;
+mod queue;
+mod release;
+mod undo;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use client::{AcquireOptions, Client, ClientOptions};
+pub use environment::{Environment, NoEnvironment};
+pub use policy::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
+
+use crate::backend::Backend;
+use crate::lock::{Error, Key, Result};
+
+/// What all tasks of one client share.
+#[derive(Debug)]
+struct Shared {
+    backend: Arc<dyn Backend>,
+    options: ClientOptions,
+    environment: Arc<dyn Environment>,
+    leases: leases::Leases,
+    runtime: Handle,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+}
+
+impl Shared {
+    /// A key of this client's store.
+    fn place(&self, key: &Key) -> queue::Place {
+        queue::Place { store: Arc::clone(&self.backend.capabilities().store), key: key.clone() }
+    }
+
+    /// Runs something in the background that `close` waits for.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The keeper finds out that there is nothing left to watch over.
+        self.leases.wake.notify_one();
+    }
+}
+
+/// One call to the store within the operation timeout.
+async fn bounded<T>(shared: &Shared, call: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = shared.options.operation_timeout;
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out(limit)),
+    }
+}
+
+fn timed_out(limit: Duration) -> Error {
+    Error::timed_out(format!(
+        "the store did not answer within {} ms, so it is unknown whether the request was applied",
+        limit.as_millis()
+    ))
+}
+
+fn closed() -> Error {
+    Error::invalid("the backend was closed; create a new one")
+}

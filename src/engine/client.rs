@@ -1,0 +1,230 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::environment::Environment;
+use super::extend;
+use super::leases::Leases;
+use super::policy::{KeepPolicy, Policy};
+use super::{Shared, acquire, bounded, closed, keeper, release, undo};
+use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
+use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
+
+/// Limits that hold for every operation of a client.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// An operation that the store has not answered by then is `NetworkTimeout`, outcome unknown.
+    pub operation_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions { operation_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// What an acquisition asks for.
+#[derive(Clone, Debug)]
+pub struct AcquireOptions {
+    pub key: Key,
+    pub ttl: Ttl,
+    /// Renews the lease until it is released.
+    pub keep: Option<KeepPolicy>,
+    /// The lock id to use, from a caller who repeats and undoes by himself; minted when `None`.
+    pub lock_id: Option<LockId>,
+}
+
+/// A backend with everything that happens over time: what a user of locks calls.
+///
+/// Cheap to clone. Every method is bounded by the operation timeout (or the policy's), and aborts at once
+/// when `cancel` fires; what was on its way to the store is then undone in the background.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// Background tasks run on `runtime`; `environment` hears of lost leases.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        options: ClientOptions,
+        environment: Arc<dyn Environment>,
+        runtime: Handle,
+    ) -> Client {
+        let shared = Arc::new(Shared {
+            backend,
+            options,
+            environment,
+            leases: Leases::default(),
+            runtime,
+            tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
+        });
+        shared.runtime.spawn(keeper::run(Arc::downgrade(&shared)));
+        Client { shared }
+    }
+
+    pub fn capabilities(&self) -> &Capabilities {
+        self.shared.backend.capabilities()
+    }
+
+    /// One attempt, past the queue.
+    ///
+    /// # Errors
+    /// What the store answered; `NetworkTimeout` (unknown) when it did not; `Aborted`. After an unknown
+    /// outcome the request is undone in the background, unless the caller named the lock id.
+    pub async fn acquire(
+        &self,
+        options: AcquireOptions,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Acquired> {
+        self.check_open(cancel)?;
+        acquire::once(&self.shared, options, cancel).await
+    }
+
+    /// Acquires with retries, in line with the other waiters of this process.
+    ///
+    /// # Errors
+    /// `AcquisitionTimeout` when somebody else held the key until the policy's limits; the last error
+    /// where there was one; `Aborted`.
+    pub async fn lock(
+        &self,
+        options: AcquireOptions,
+        policy: &Policy,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Lease> {
+        self.check_open(cancel)?;
+        acquire::lock(&self.shared, options, policy, cancel).await
+    }
+
+    /// Releases by lock id.
+    ///
+    /// # Errors
+    /// As the store answered; unknown after a lost reply. A later call may then try again.
+    pub async fn release(&self, lock_id: LockId, cancel: Option<&CancellationToken>) -> Result<Mutation<()>> {
+        self.check_open(cancel)?;
+        self.detached(release::release(Arc::clone(&self.shared), lock_id), cancel).await
+    }
+
+    /// Sets the expiry to the store's now + `ttl`. With `only_if_held`, answers `NotFound` without asking
+    /// the store when this client no longer holds the lease.
+    ///
+    /// # Errors
+    /// As the store answered; after an unknown outcome the earlier deadline stays.
+    pub async fn extend(
+        &self,
+        lock_id: LockId,
+        ttl: Ttl,
+        only_if_held: bool,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Mutation<Timestamp>> {
+        self.check_open(cancel)?;
+        let call = extend::extend(Arc::clone(&self.shared), lock_id, ttl, only_if_held);
+        self.detached(call, cancel).await
+    }
+
+    /// The live lease of a key or a lock id.
+    ///
+    /// # Errors
+    /// As the store answered.
+    pub async fn lookup(
+        &self,
+        by: LookupBy<'_>,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Option<Lease>> {
+        self.check_open(cancel)?;
+        until_cancelled(cancel, bounded(&self.shared, self.shared.backend.lookup(by))).await
+    }
+
+    /// Whether somebody holds the key.
+    ///
+    /// # Errors
+    /// As the store answered.
+    pub async fn is_locked(&self, key: &Key, cancel: Option<&CancellationToken>) -> Result<bool> {
+        self.check_open(cancel)?;
+        until_cancelled(cancel, bounded(&self.shared, self.shared.backend.is_locked(key))).await
+    }
+
+    /// How long the lease is certainly still ours, by the local clock and without I/O; zero when it was
+    /// released, lost, or is not this client's.
+    pub fn remaining(&self, lock_id: &LockId) -> Duration {
+        self.shared.leases.remaining(lock_id)
+    }
+
+    /// The backend below, for wrappers.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.shared.backend
+    }
+
+    /// Ends renewals (their leases count as lost), waits for what is still being undone, and closes the
+    /// connections. Idempotent.
+    ///
+    /// # Errors
+    /// As the backend answered.
+    pub async fn close(&self) -> Result<()> {
+        if self.shared.closed.is_cancelled() {
+            return Ok(());
+        }
+        self.shared.closed.cancel();
+        self.shared.leases.wake.notify_one();
+        for lease in self.shared.leases.drain().held {
+            extend::unwatched(&self.shared, &lease);
+        }
+        self.shared.tasks.close();
+        // An undo waits for one operation timeout at most, twice.
+        let limit = self.shared.options.operation_timeout * 2;
+        let _ = tokio::time::timeout(limit, self.shared.tasks.wait()).await;
+        self.shared.backend.close().await
+    }
+
+    /// The environment has ended: renewals stop, and its leases are released in the background.
+    pub fn abandon(&self) {
+        let drained = self.shared.leases.drain();
+        for lease in drained.held.into_iter().chain(drained.unreleased) {
+            undo::granted(&self.shared, lease);
+        }
+    }
+
+    fn check_open(&self, cancel: Option<&CancellationToken>) -> Result<()> {
+        if self.shared.closed.is_cancelled() {
+            return Err(closed());
+        }
+        match cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(Error::aborted()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a change to its end, whatever becomes of the caller.
+    async fn detached<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<T> {
+        let Some(cancel) = cancel else { return call.await };
+        let mut call = Box::pin(call);
+        tokio::select! {
+            biased;
+            result = &mut call => result,
+            () = cancel.cancelled() => {
+                self.shared.spawn(async move { drop(call.await) });
+                Err(Error::aborted().unknown())
+            }
+        }
+    }
+}
+
+async fn until_cancelled<T>(
+    cancel: Option<&CancellationToken>,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(cancel) = cancel else { return call.await };
+    tokio::select! {
+        biased;
+        result = call => result,
+        () = cancel.cancelled() => Err(Error::aborted()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The task that watches over a client's leases: tells of losses ahead of time and renews what is kept.
+//! It runs on the engine's thread, so a blocked event loop does not starve it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::clock::Moment;
+use super::extend::{self, DEADLINE_PASSED};
+use super::leases::Extending;
+use super::{Shared, timed_out};
+use crate::backend::Owner;
+use crate::lock::Ttl;
+
+/// As many renewals go into one request to the store.
+const MOST_TOGETHER: usize = 256;
+
+pub(super) async fn run(shared: Weak<Shared>) {
+    let Some(wake) = shared.upgrade().map(|shared| Arc::clone(&shared.leases.wake)) else { return };
+    loop {
+        let nap = {
+            let Some(shared) = shared.upgrade() else { return };
+            if shared.closed.is_cancelled() {
+                return;
+            }
+            let turn = shared.leases.turn(Moment::now(), shared.environment.silent_for());
+            for lease in &turn.lost {
+                extend::lost(&shared, lease, DEADLINE_PASSED);
+            }
+            if turn.ping {
+                shared.environment.ping();
+            }
+            for (limit, renewals) in by_limit(turn.renew, shared.options.operation_timeout) {
+                for chunk in renewals.chunks(MOST_TOGETHER) {
+                    let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
+                    shared.spawn(async move { renew(&task, &chunk, limit).await });
+                }
+            }
+            turn.nap
+        };
+        match nap {
+            // Nothing is due before, but the clock has to be looked at: tokio's stops during sleep.
+            Some(nap) => drop(tokio::time::timeout(nap, wake.notified()).await),
+            None => wake.notified().await,
+        }
+    }
+}
+
+/// Renewals that may wait equally long for their answer go together. One that waited for the whole operation
+/// timeout would leave a short lease no time for a second try.
+fn by_limit(renewals: Vec<Extending>, operation_timeout: Duration) -> BTreeMap<Duration, Vec<Extending>> {
+    let mut groups: BTreeMap<Duration, Vec<Extending>> = BTreeMap::new();
+    for renewal in renewals {
+        let limit = renewal.patience.map_or(operation_timeout, |patience| patience.min(operation_timeout));
+        groups.entry(limit).or_default().push(renewal);
+    }
+    groups
+}
+
+async fn renew(shared: &Arc<Shared>, renewals: &[Extending], limit: Duration) {
+    let owners: Vec<(Owner, Ttl)> =
+        renewals.iter().map(|renewal| (Owner::from(renewal.lease.clone()), renewal.ttl)).collect();
+    let results = match tokio::time::timeout(limit, shared.backend.extend_many(&owners)).await {
+        Ok(results) => results,
+        Err(_) => owners.iter().map(|_| Err(timed_out(limit))).collect(),
+    };
+    for (renewal, result) in renewals.iter().zip(results) {
+        extend::end(shared, renewal, &result, true);
+    }
+}
