@@ -311,6 +311,14 @@ export interface LockErrorContext {
 	retryable?: boolean;
 	/** Whether the request may have been applied by the store. */
 	outcome?: "not-applied" | "unknown";
+	/** The process that holds a lease file, or is the one instance. */
+	pid?: number;
+	/** The machine or container that this process runs on, where its record says so. */
+	host?: string;
+	/** Since when it is the one instance, in Unix milliseconds. */
+	sinceMs?: number;
+	/** What it was started with, where the system tells. */
+	commandLine?: string;
 }
 /** Where a store is: a URL, its facts, or an existing client whose settings are adopted. */
 export type BackendTarget = string | object | undefined;

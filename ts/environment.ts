@@ -15,6 +15,12 @@ export interface AttemptRunner {
   undo(lockId: string): Promise<Settlement>;
 }
 
+/** The callbacks of one lease file. */
+export interface FileListener {
+  lost(failure: Failure): void;
+  isAlive(pid: number): boolean;
+}
+
 /** Answers the password for one connect; `user` where the same source tells it. */
 export type PasswordSource = () => Promise<{ text: string; user?: string }>;
 
@@ -43,6 +49,7 @@ class Slots<T> {
 
 export const adapters = new Slots<AttemptRunner>();
 export const passwords = new Slots<PasswordSource>();
+export const files = new Slots<FileListener>();
 
 /** The leases that native handles of this environment hold, by lock id. */
 export const leases = new Map<string, LossListener>();
@@ -70,6 +77,12 @@ native.attach((event, a, b, c, d) => {
       break;
     case "password":
       answer(a as number, () => passwords.get(b as number)?.());
+      break;
+    case "fileLost":
+      files.get(a as number)?.lost(b as Failure);
+      break;
+    case "probe":
+      native.settle(a as number, { ok: files.get(b as number)?.isAlive(c as number) ?? true });
       break;
   }
 }, !isMainThread);

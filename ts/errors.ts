@@ -38,7 +38,7 @@ export function isFailure(answer: unknown): answer is Failure {
 
 /** @internal The error of a failed native call; for an aborted one the cause is the signal's reason. */
 export function errorOf(failure: Failure, subject?: Subject, signal?: AbortSignal): LockError {
-  const context: LockErrorContext = { retryable: failure.retryable, outcome: failure.outcome };
+  const context: LockErrorContext = { retryable: failure.retryable, outcome: failure.outcome, ...failure.holder };
   const cause =
     failure.code === "Aborted" && signal?.aborted
       ? signal.reason

@@ -6,6 +6,7 @@ import { open } from "./open.js";
 import { file } from "./targets/file.js";
 import type { FileCapabilities, LockFunction, NativeBackend, NativeBackendOptions } from "./types.js";
 
+export { FileLock, type FileLockOptions } from "./file-lock.js";
 export type * from "./types.js";
 
 /** Options of the file backend. */

@@ -12,6 +12,8 @@ export interface Failure {
   cause?: string;
   /** Rethrow the very error that the JavaScript adapter keeps under this number. */
   foreign?: number;
+  /** Who holds a lease file, or is the one instance. */
+  holder?: { pid?: number; host?: string; sinceMs?: number; commandLine?: string };
 }
 
 /** Settings by name, as a user gave them; what no setting can be is `{ type: "a function" }`. */
@@ -139,6 +141,22 @@ export interface Native {
     lockId: string,
   ): Promise<{ ok: true } | { ok: false; reason?: string } | Failure>;
   settle(call: number, result: Settlement): void;
+  /** `slot`: where TypeScript keeps the callbacks of this lease file. Opens nothing yet. */
+  fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): NativeFileLock | Failure;
+  /** Claims nothing yet. */
+  singleInstance(directory: unknown, name: unknown): SingleInstance | Failure;
+}
+
+export interface NativeFileLock {
+  acquire(): Promise<null | Failure>;
+  release(): Promise<{ ok: true } | Refusal | Failure>;
+  readonly held: boolean;
+}
+
+export interface SingleInstance {
+  /** Answers the state. */
+  start(): Promise<string | Failure>;
+  cleanup(): Promise<null | Failure>;
 }
 
 export const native: Native = require("../native.cjs");

@@ -1,6 +1,6 @@
 import { close, type Opened } from "./backend.js";
 import { callback } from "./checks.js";
-import { entriesOf, isPlainObject } from "./entries.js";
+import { entriesOf } from "./entries.js";
 import { passwords, type PasswordSource } from "./environment.js";
 import { errorOf, invalid, isFailure, unwrap } from "./errors.js";
 import { type Entries, type Kind, native } from "./native.js";
@@ -53,7 +53,7 @@ function openNative(kind: Kind, target: string | Entries | null, options: unknow
 }
 
 function optionsOf(options: unknown): Entries {
-  if (options !== undefined && !isPlainObject(options)) {
+  if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
     throw invalid(`options must be an object; ${describe(options)} was given`);
   }
   return entriesOf(options, "onReleaseError");

@@ -12,8 +12,8 @@ use super::clock::Moment;
 use super::deadline::{Deadline, End, ExtendId, Outcome};
 use super::keep::{self, Keeping};
 use super::policy::KeepPolicy;
-use crate::backend::Mutation;
-use crate::lock::{Lease, LockId, Result, Timestamp, Ttl};
+use crate::backend::{AcquireRequest, Mutation};
+use crate::lock::{Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
 
 /// The keeper looks at the clock at least this often, because its timer stops while the machine sleeps.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub(super) struct Leases {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Acquires that were not answered, or not yet, where the caller named the lock id to repeat them.
+    asked: HashMap<LockId, Asked, BuildHasherDefault<RandomBits>>,
     /// Names the next extend.
     extends: u64,
     held: HashMap<LockId, Held, BuildHasherDefault<RandomBits>>,
@@ -36,8 +38,17 @@ struct Table {
 }
 
 #[derive(Debug)]
+struct Asked {
+    since: Moment,
+    /// By then a lease that the first request took has ended.
+    over: Moment,
+}
+
+#[derive(Debug)]
 struct Held {
     lease: Lease,
+    /// When it was asked for.
+    since: Moment,
     ttl: Ttl,
     deadline: Deadline,
     due: Moment,
@@ -87,6 +98,8 @@ pub(super) struct Drained {
 #[derive(Debug)]
 pub(super) struct Releasing {
     pub lease: Lease,
+    /// When it was asked for.
+    pub since: Moment,
     /// An earlier release of unknown outcome may have removed it already.
     pub repeated: bool,
 }
@@ -144,12 +157,31 @@ impl Leases {
         }
         table.remove(&lock_id);
         let deadline = Deadline::new(End::of(sent, ttl));
-        let mut held = Held { lease, ttl, deadline, due: sent, phase: Phase::Held, keeping };
+        let mut held = Held { lease, since: sent, ttl, deadline, due: sent, phase: Phase::Held, keeping };
         held.due = held.next_look();
         let due = held.due;
         table.held.insert(lock_id, held);
         table.due.insert((due, lock_id));
         self.tell_keeper(&table, due);
+    }
+
+    /// Since when a request under this lock id, which its caller repeats by himself, may have been applied.
+    pub fn asked_since(&self, request: &AcquireRequest, now: Moment) -> Moment {
+        let mut table = self.table();
+        if table.asked.len() == table.asked.capacity() {
+            table.asked.retain(|_, asked| asked.over > now);
+        }
+        let over = now.plus(request.ttl.as_duration()).plus(TIME_TOLERANCE);
+        let asked = table.asked.entry(request.lock_id).or_insert(Asked { since: now, over });
+        if asked.over <= now {
+            *asked = Asked { since: now, over };
+        }
+        asked.since
+    }
+
+    /// The request was answered: the next one under its lock id is the first that may be applied.
+    pub fn forget_asked(&self, lock_id: &LockId) {
+        self.table().asked.remove(lock_id);
     }
 
     fn tell_keeper(&self, table: &Table, due: Moment) {
@@ -238,9 +270,9 @@ impl Leases {
         let repeated = matches!(held.phase, Phase::Releasing { unknown: true, .. });
         held.phase = Phase::Releasing { in_flight: true, unknown: repeated };
         held.keeping = None;
-        let (lease, deadline) = (held.lease.clone(), held.deadline.end().deadline);
+        let (lease, since, deadline) = (held.lease.clone(), held.since, held.deadline.end().deadline);
         table.reschedule(lock_id, deadline);
-        Some(Releasing { lease, repeated })
+        Some(Releasing { lease, since, repeated })
     }
 
     /// The release failed; a later one may try again.

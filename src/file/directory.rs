@@ -6,6 +6,7 @@ use super::error;
 use super::names::SHARDS;
 use super::platform::{self, Dir, Distrust};
 use super::shard::Shard;
+use super::tidy::Litter;
 use crate::lock::{Error, Result};
 use crate::process::ProcessId;
 
@@ -16,6 +17,7 @@ pub(super) struct Directory {
     path: PathBuf,
     pub(super) process: ProcessId,
     shards: Vec<Arc<tokio::sync::Mutex<Shard>>>,
+    pub(super) litter: Litter,
 }
 
 impl Directory {
@@ -32,11 +34,15 @@ impl Directory {
         let path = root.join(&*process.boot_id);
         trusted(&dir, &path)?;
         let shards = (0..SHARDS).map(|_| Arc::default()).collect();
-        Ok(Directory { dir, path, process, shards })
+        Ok(Directory { dir, path, process, shards, litter: Litter::default() })
     }
 
     pub(super) fn shard(&self, number: usize) -> Arc<tokio::sync::Mutex<Shard>> {
         Arc::clone(&self.shards[number % SHARDS])
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// What an operation on one of its files failed with. Names the file only where it must be looked at:
@@ -55,7 +61,7 @@ pub(super) fn open_root(root: &Path) -> Result<Dir> {
     let unusable = |error: io::Error| error::unusable(root, error);
     Dir::make_all(root).map_err(unusable)?;
     let dir = Dir::open(root).map_err(unusable)?;
-    if let Some(filesystem) = platform::is_network(&dir).map_err(unusable)? {
+    if let Some(filesystem) = platform::network_filesystem(&dir).map_err(unusable)? {
         return Err(Error::invalid(format!(
             "{} lies on a filesystem ({filesystem}) that other machines may share, where file locks exclude nobody reliably; choose a directory on a local disk",
             root.display()

@@ -30,9 +30,7 @@ impl Rules {
                 Ok(Acquired::Granted(record.lease(now)))
             }
             Some(Found { record, is_live: true }) => {
-                if let Some(owner) = self.owner(place, &record) {
-                    place.wakes.tell_of_death(place.names.stem(), owner);
-                }
+                self.tell_of_death(place, &record);
                 let free_at = record.deadline.as_millis().saturating_add(millis(TIME_TOLERANCE));
                 let free_in = Timestamp::from_millis(free_at).since(now.boot());
                 Ok(Acquired::Held { free_in: Some(free_in) })
@@ -65,7 +63,7 @@ impl Rules {
         if others_turn {
             let released = self.release(place, owner)?;
             place.ring();
-            return Ok(HandedOver { released, next: None });
+            return Ok(HandedOver { released, next: None, others: 0 });
         }
         match self.find(place, now)? {
             Some(Found { record, is_live: true }) if record.lease.lock_id == *owner => {
@@ -78,14 +76,18 @@ impl Rules {
                     }
                 };
                 place.replace(owner, &new)?;
-                Ok(HandedOver { released: Mutation::Done(()), next: Some(Acquired::Granted(new.lease)) })
+                Ok(HandedOver {
+                    released: Mutation::Done(()),
+                    next: Some(Acquired::Granted(new.lease)),
+                    others: 0,
+                })
             }
             found => {
                 let released = match found {
                     Some(found) if found.record.lease.lock_id == *owner => Mutation::Expired,
                     _ => Mutation::NotFound,
                 };
-                Ok(HandedOver { released, next: Some(self.acquire(place, next)?) })
+                Ok(HandedOver { released, next: Some(self.acquire(place, next)?), others: 0 })
             }
         }
     }
@@ -121,12 +123,17 @@ impl Rules {
 
     pub(super) fn watch(self, place: &Place) -> Result<Watch> {
         let watch = place.wakes.watch(place)?;
-        if let Ok(Some(Found { record, is_live: true })) = self.find(place, Now::read())
-            && let Some(owner) = self.owner(place, &record)
-        {
-            place.wakes.tell_of_death(place.names.stem(), owner);
+        if let Ok(Some(Found { record, is_live: true })) = self.find(place, Now::read()) {
+            self.tell_of_death(place, &record);
         }
         Ok(watch)
+    }
+
+    /// Has whoever waits here told when the process ends that holds the key.
+    fn tell_of_death(self, place: &Place, record: &Record) {
+        if let Some(owner) = self.owner(place, record).filter(|owner| *owner != place.directory.process) {
+            place.wakes.tell_of_death(place.names.stem(), owner);
+        }
     }
 
     /// Changes the record of a live lease with this lock id.

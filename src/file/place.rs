@@ -48,6 +48,7 @@ impl Place {
         if let Some(record) = self.read(&self.names.free())? {
             return Ok(Some(record.lease.fence));
         }
+        self.directory.litter.count_new_key();
         let name = names::floor(self.names.shard());
         let Some(bytes) = self.directory.dir.read(&name, 64).map_err(|error| self.error(&name, error))?
         else {

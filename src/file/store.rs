@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
@@ -22,11 +23,18 @@ pub(super) struct Store {
     open: Mutex<Option<Arc<Directory>>>,
     closed: AtomicBool,
     wakes: Arc<Wakes>,
+    pace: Pace,
 }
 
 impl Store {
     pub(super) fn new(root: PathBuf) -> Store {
-        Store { root, open: Mutex::default(), closed: AtomicBool::new(false), wakes: Arc::default() }
+        Store {
+            root,
+            open: Mutex::default(),
+            closed: AtomicBool::new(false),
+            wakes: Arc::default(),
+            pace: Pace::default(),
+        }
     }
 
     /// The open directory.
@@ -56,8 +64,9 @@ impl Store {
     /// Runs `change` on a key's files while nobody else, in this process or another, changes them.
     ///
     /// Where the OS lock is free, which it nearly always is, the change runs right here: a few system
-    /// calls on a local filesystem cost less than a trip to another thread. Otherwise a thread waits, so
-    /// that a stopped process which has the lock keeps nobody but its rivals waiting.
+    /// calls on a local filesystem cost less than a trip to another thread. A thread of its own waits for a
+    /// lock, so that a stopped process which has it keeps nobody but its rivals waiting, and for a disk
+    /// that was slow lately.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         key: &Key,
@@ -79,9 +88,18 @@ impl Store {
             }
             let place =
                 Place::new(Arc::clone(&directory), Arc::clone(&self.wakes), names.clone(), key.clone());
+            if self.pace.is_slow() {
+                return in_turn(shard, place, change).await;
+            }
             if let Some(locked) = shard.try_lock().map_err(|error| directory.failed(&file, error))? {
                 if is_valid(&locked, &place)? {
-                    return run(locked, &place, change);
+                    let started = Instant::now();
+                    let result = run(locked, &place, change);
+                    self.pace.note(started);
+                    if directory.litter.is_due() {
+                        tidy::in_background(self.root.clone(), &directory);
+                    }
+                    return result;
                 }
                 self.forget(&directory);
                 continue;
@@ -154,6 +172,36 @@ fn is_valid(locked: &Locked<'_>, place: &Place) -> Result<bool> {
 
 fn deleted() -> Error {
     Error::unavailable("the directory of the locks was deleted while it was in use; try again")
+}
+
+/// How the disk has been lately. One that hangs holds up this thread once, and then threads of its own.
+#[derive(Debug, Default)]
+struct Pace {
+    was_slow: AtomicBool,
+    last_slow: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// A change that takes as long as this has waited for the disk.
+    const SLOW: Duration = Duration::from_millis(20);
+    const REMEMBERED: Duration = Duration::from_secs(10);
+
+    fn note(&self, started: Instant) {
+        if started.elapsed() >= Self::SLOW {
+            *self.last_slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.was_slow.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        if !self.was_slow.load(Ordering::Acquire) {
+            return false;
+        }
+        let last = *self.last_slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_slow = last.is_some_and(|last| last.elapsed() < Self::REMEMBERED);
+        self.was_slow.store(is_slow, Ordering::Release);
+        is_slow
+    }
 }
 
 /// Tells a thread that the call it works for was dropped.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::clock::Now;
 use super::directory::{Directory, open_root};
@@ -14,23 +15,59 @@ use super::record::{self, Record};
 use super::shard::Shard;
 use crate::lock::{Fence, Result};
 
-/// How many files one step removes at most.
+/// How many files one step removes at least, if there are so many.
 const STEP: usize = 500;
 /// How long a key's files are left alone after they were last written.
 const IDLE_SECONDS: u64 = 3600;
 
+/// When the next step is due: after so many new keys that looking at all files costs each of them little,
+/// and removing more than they have added keeps their number bounded.
+#[derive(Debug)]
+pub(super) struct Litter {
+    new_keys: AtomicUsize,
+    due_at: AtomicUsize,
+}
+
+impl Default for Litter {
+    fn default() -> Litter {
+        Litter { new_keys: AtomicUsize::new(0), due_at: AtomicUsize::new(STEP) }
+    }
+}
+
+impl Litter {
+    pub(super) fn count_new_key(&self) {
+        self.new_keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True once for each step.
+    pub(super) fn is_due(&self) -> bool {
+        let new = self.new_keys.load(Ordering::Relaxed);
+        new >= self.due_at.load(Ordering::Relaxed)
+            && self.new_keys.compare_exchange(new, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn has_seen(&self, files: usize) {
+        self.due_at.store((files / 4).max(STEP), Ordering::Relaxed);
+    }
+
+    /// A key has two files, and two more where somebody waited.
+    fn limit(&self) -> usize {
+        self.due_at.load(Ordering::Relaxed).saturating_mul(5)
+    }
+}
+
 /// One step on a thread of its own; nobody waits for it.
 pub(super) fn in_background(root: PathBuf, directory: &Arc<Directory>) {
     let directory = Arc::clone(directory);
-    // What fails is tried again by the next process.
+    // What fails is tried again by the next step.
     tokio::task::spawn_blocking(move || {
-        let _ = step(&root, &directory, IDLE_SECONDS);
+        let _ = step(&root, &directory, IDLE_SECONDS, directory.litter.limit());
     });
 }
 
-/// Answers how many files it removed.
-fn step(root: &Path, directory: &Directory, idle_seconds: u64) -> Result<usize> {
-    let mut left = STEP;
+/// Answers how many files it removed: `most`, or a few more.
+fn step(root: &Path, directory: &Directory, idle_seconds: u64, most: usize) -> Result<usize> {
+    let mut left = most;
     let above = open_root(root)?;
     if let Ok(boots) = above.names() {
         let current = &*directory.process.boot_id;
@@ -39,7 +76,7 @@ fn step(root: &Path, directory: &Directory, idle_seconds: u64) -> Result<usize> 
         }
     }
     let _ = this_boot(directory, idle_seconds, &mut left);
-    Ok(STEP - left)
+    Ok(most - left)
 }
 
 /// Nobody can hold a lock of another boot: its directory goes, except for what this backend never made.
@@ -60,9 +97,11 @@ fn this_boot(directory: &Directory, idle_seconds: u64, left: &mut usize) -> io::
     let dir = &directory.dir;
     let is_idle = |name: &str| dir.age_in_seconds(name).is_some_and(|age| age >= idle_seconds);
     let mut stems: HashSet<String> = HashSet::new();
+    let mut seen = 0;
     for name in dir.names()? {
+        seen += 1;
         if stems.len() >= *left {
-            break;
+            continue;
         }
         match Kind::of(&name) {
             Some(Kind::Free(stem) | Kind::Next(stem) | Kind::Bell(stem) | Kind::Waiter(stem))
@@ -74,7 +113,11 @@ fn this_boot(directory: &Directory, idle_seconds: u64, left: &mut usize) -> io::
             _ => {}
         }
     }
-    for stem in stems.into_iter().take(*left) {
+    directory.litter.has_seen(seen);
+    for stem in stems {
+        if *left == 0 {
+            break;
+        }
         idle_key(dir, &Names::from_stem(&stem), idle_seconds, left)?;
     }
     Ok(())
@@ -182,7 +225,7 @@ mod tests {
     }
 
     fn tidy(fixture: &FileFixture, idle_seconds: u64) -> usize {
-        step(fixture.directory(), &Directory::open(fixture.directory()).unwrap(), idle_seconds).unwrap()
+        step(fixture.directory(), &Directory::open(fixture.directory()).unwrap(), idle_seconds, STEP).unwrap()
     }
 
     fn names(fixture: &FileFixture) -> Vec<String> {
@@ -261,6 +304,21 @@ mod tests {
         assert_eq!(tidy(&fixture, 0), 1);
         assert!(!path.exists());
         assert_eq!(backend.release(&Owner::from(lease.lock_id)).await.unwrap(), Mutation::Done(()));
+    }
+
+    #[test]
+    fn a_step_is_due_after_a_share_of_new_keys() {
+        let litter = Litter::default();
+        (0..STEP - 1).for_each(|_| litter.count_new_key());
+        assert!(!litter.is_due());
+        litter.count_new_key();
+        assert!(litter.is_due() && !litter.is_due());
+        litter.has_seen(STEP * 8);
+        (0..STEP).for_each(|_| litter.count_new_key());
+        assert!(!litter.is_due(), "there are many files to look at");
+        (0..STEP).for_each(|_| litter.count_new_key());
+        assert!(litter.is_due());
+        assert!(litter.limit() > STEP * 8, "more goes than has come");
     }
 
     #[tokio::test]

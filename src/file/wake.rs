@@ -90,7 +90,7 @@ impl Wakes {
         let waiter = register(place)?;
         let name = place.names.bell();
         let file = place.directory.dir.open_bell(&name).map_err(|error| place.error(&name, error))?;
-        let bell = bells.add(&file).map_err(unwatchable)?;
+        let bell = bells.add(&place.directory.path_of(&name), &file).map_err(unwatchable)?;
         let channel = Arc::new(Channel {
             wakes: Arc::downgrade(self),
             stem: stem.into(),

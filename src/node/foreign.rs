@@ -99,7 +99,7 @@ impl ForeignLeases {
     }
 }
 
-async fn ask(queue: &Queue, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
+pub async fn ask(queue: &Queue, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
     let (call, reply) = queue.calls.begin();
     queue.event(event(call));
     match reply.await {

@@ -7,6 +7,7 @@
 mod client;
 mod completion;
 mod foreign;
+mod local;
 mod nouns;
 mod open;
 mod outcome;

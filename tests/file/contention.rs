@@ -78,7 +78,7 @@ async fn processes_that_are_killed_all_the_time_break_nothing() {
     let backend = open(fixture.directory(), "takeover");
     backend.check().await.expect("the directory can be used");
     let mut children: Vec<Process> =
-        (0..4).map(|_| Process::start("steps key", fixture.directory(), |_| {})).collect();
+        (0..4).map(|_| Process::start("hold key 60000", fixture.directory(), |_| {})).collect();
     let until = Instant::now() + TIME;
     let mut grants = 0;
     while Instant::now() < until {

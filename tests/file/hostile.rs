@@ -81,15 +81,15 @@ async fn another_keys_record_is_not_taken_for_this_ones() {
 /// Puts something else in a file's place, and answers how to see that it is still there, untouched.
 fn replace(kind: &str, file: &Path, aside: &Path) -> Box<dyn Fn() -> bool> {
     let file = file.to_owned();
-    let _ = fs::remove_file(&file);
+    let content = fs::read(&file).expect("it is a file");
+    fs::remove_file(&file).expect("it can be removed");
     match kind {
         "a symlink" => {
-            fs::write(aside, "precious").expect("it can be written");
+            // What the link leads to would do.
+            fs::write(aside, &content).expect("it can be written");
             symlink(aside, &file).expect("a link can be made");
             let aside = aside.to_owned();
-            Box::new(move || {
-                fs::read_link(&file).is_ok() && fs::read(&aside).is_ok_and(|it| it == b"precious")
-            })
+            Box::new(move || fs::read_link(&file).is_ok() && fs::read(&aside).is_ok_and(|it| it == content))
         }
         "a FIFO" => {
             mknodat(CWD, &file, FileType::Fifo, Mode::RWXU, 0).expect("a FIFO can be made");

@@ -146,7 +146,9 @@ fn can_be_nobody() -> bool {
 fn check_as_nobody(directory: &Path) -> Option<String> {
     let this = std::env::current_exe().expect("this program has a path");
     let copy = std::env::temp_dir().join(format!("syncguard-test-program-{}", std::process::id()));
-    fs::copy(this, &copy).expect("it can be copied");
+    // By a program of its own: a file that is open to write here can't be started while another test forks.
+    let copied = Command::new("cp").arg(this).arg(&copy).status();
+    assert!(copied.is_ok_and(|status| status.success()), "it can be copied");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("it can be changed");
     let path = copy.to_str().expect("text").to_owned();
     // `env` runs the copy in place of this program, whose path comes last and is not looked at.

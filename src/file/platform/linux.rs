@@ -41,7 +41,7 @@ const NETWORK: &[(u64, &str)] = &[
 ];
 
 /// The name of the network filesystem that a directory lies on; `None` for a local one.
-pub(crate) fn is_network(directory: impl AsFd) -> std::io::Result<Option<&'static str>> {
+pub(crate) fn network_filesystem(directory: impl AsFd) -> std::io::Result<Option<&'static str>> {
     let kind = rustix::fs::fstatfs(directory)?.f_type;
     // Signed on some architectures and narrower on others: the lower 32 bits are what is documented.
     #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "see above")]
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_temporary_directory_is_local() {
         let here = std::fs::File::open(std::env::temp_dir()).unwrap();
-        assert_eq!(is_network(&here).unwrap(), None);
+        assert_eq!(network_filesystem(&here).unwrap(), None);
     }
 
     #[test]

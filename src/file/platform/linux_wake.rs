@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ impl Bells {
     }
 
     /// Watches an open file; the same file gets the same number.
-    pub(crate) fn add(&self, bell: &File) -> io::Result<i32> {
+    pub(crate) fn add(&self, _path: &Path, bell: &File) -> io::Result<i32> {
         // By descriptor, so that no other file can be in its place.
         let path = format!("/proc/self/fd/{}", bell.as_raw_fd());
         // Waiters open a bell to write, who rings it opens it to read: only that is heard.

@@ -126,10 +126,15 @@ impl Dir {
         Ok(file)
     }
 
-    /// Wakes whoever watches a file for being opened to read and closed.
+    /// Wakes whoever watches a file: on Linux for being opened to read and closed, elsewhere for being
+    /// written.
     pub(crate) fn ring(&self, name: &str) {
         // Nobody to wake, or nothing to be done about it: a hint may be lost.
-        let _ = self.open_file(name, OFlags::RDONLY);
+        if cfg!(target_os = "linux") {
+            let _ = self.open_file(name, OFlags::RDONLY);
+        } else if let Ok(bell) = self.open_file(name, OFlags::RDWR) {
+            let _ = bell.write_all_at(b"!", 0);
+        }
     }
 
     /// Replaces what has the name `to`.
