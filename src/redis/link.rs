@@ -97,10 +97,10 @@ impl Link {
     /// The live connection, or the one that comes of the attempt under way.
     pub(super) async fn connection(&self) -> Result<Connection> {
         let dialing = match &mut *self.0.state() {
-            State::Live(connection) => return Ok(connection.clone()),
+            State::Live(connection) if !connection.is_over() => return Ok(connection.clone()),
             State::Closed => return Err(closed().into_error()),
             State::Dialing(dialing) => dialing.clone(),
-            idle @ State::Idle => {
+            idle => {
                 let dialing = self.0.dial();
                 *idle = State::Dialing(dialing.clone());
                 dialing
