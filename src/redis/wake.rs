@@ -60,6 +60,11 @@ impl Wakes {
         }
     }
 
+    /// Makes everybody look, because no hint will come any more.
+    pub(super) fn hint_all(&self) {
+        self.channels().values().for_each(|channel| channel.hint());
+    }
+
     fn channels(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Channel>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,6 +85,7 @@ impl Channel {
             return Ok(());
         }
         *asked_on = Some(Asked { connection: connection.id(), confirmed: false });
+        // A server without RESP3 sends no hints on this connection; its waiters have their timers.
         if connection.pushes() {
             connection.subscribe(name).await?;
         }
