@@ -66,6 +66,11 @@ impl Link {
         }))
     }
 
+    /// How long the server may take to show a sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.0.dialer.patience()
+    }
+
     pub(super) fn wakes(&self) -> &Wakes {
         &self.0.wakes
     }
@@ -76,7 +81,7 @@ impl Link {
     /// Not applied where no connection could be had, of unknown outcome where it broke before the reply.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
         let connection = self.connection().await?;
-        let watchdog = Watchdog::over(&connection, self.0.dialer.patience());
+        let watchdog = Watchdog::over(&connection, self.patience());
         let reply = connection.request(command).await;
         watchdog.answered();
         // A master that became a replica: the next request asks again where the master is.
@@ -89,7 +94,7 @@ impl Link {
     /// The same for several at once.
     pub(super) async fn request_all(&self, commands: &Pipeline) -> Result<Vec<Value>> {
         let connection = self.connection().await?;
-        let watchdog = Watchdog::over(&connection, self.0.dialer.patience());
+        let watchdog = Watchdog::over(&connection, self.patience());
         let replies = connection.request_all(commands).await;
         watchdog.answered();
         replies

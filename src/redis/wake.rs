@@ -9,6 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::connection::Connection;
 use super::link::Link;
+use super::watchdog::Watchdog;
 use crate::backend::Watch;
 use crate::lock::Result;
 
@@ -115,7 +116,10 @@ pub(super) async fn watch(link: &Link, name: String) -> Result<Watch> {
         runtime: Handle::current(),
     };
     let connection = link.connection().await?;
-    channel.subscribe(&subscription.name, &connection).await?;
+    let watchdog = Watchdog::over(&connection, link.patience());
+    let subscribed = channel.subscribe(&subscription.name, &connection).await;
+    watchdog.answered();
+    subscribed?;
     Ok(Watch::new(hints, subscription))
 }
 
