@@ -14,6 +14,7 @@ pub mod lease_file;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod secret;
