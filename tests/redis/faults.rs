@@ -269,6 +269,21 @@ async fn passwords_are_checked_and_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn a_server_that_became_a_replica_is_looked_up_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port);
+    let backend = backend(&proxy.url());
+    take(&backend, "a").await;
+    let mut client = server.client();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut client).unwrap();
+    let error = backend.acquire(&request("b")).await.unwrap_err();
+    assert_is(&error, Code::ServiceUnavailable, true, Outcome::NotApplied);
+    eventually("another connection, since the name may lead elsewhere now", || proxy.accepted() >= 2).await;
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
+    take(&backend, "b").await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_full_is_unavailable() {
     let server = RedisServer::start();
     let mut client = server.client();

@@ -341,7 +341,9 @@ async fn close_ends_everything_and_later_calls_are_invalid() {
     let server = RedisServer::start();
     let backend = backend(&server.url());
     let lease = take(&backend, "a").await;
+    let watch = backend.watch(&key("a")).await.unwrap();
     backend.close().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), watch.hint()).await.expect("who waits is told to look");
     backend.close().await.unwrap();
     assert_eq!(backend.acquire(&request("b")).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(backend.release(&known(&lease)).await.unwrap_err().code(), Code::InvalidArgument);
