@@ -89,7 +89,7 @@ impl Store {
             let place =
                 Place::new(Arc::clone(&directory), Arc::clone(&self.wakes), names.clone(), key.clone());
             if self.pace.is_slow() {
-                return in_turn(shard, place, change).await;
+                return self.in_turn(shard, place, change).await;
             }
             if let Some(locked) = shard.try_lock().map_err(|error| directory.failed(&file, error))? {
                 if is_valid(&locked, &place)? {
@@ -104,9 +104,34 @@ impl Store {
                 self.forget(&directory);
                 continue;
             }
-            return in_turn(shard, place, change).await;
+            return self.in_turn(shard, place, change).await;
         }
         Err(deleted())
+    }
+
+    /// Waits on a thread for another process to give the OS lock back.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        shard: OwnedMutexGuard<Shard>,
+        place: Place,
+        change: impl FnOnce(&Place) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let caller = Caller::default();
+        let gone = Arc::clone(&caller.gone);
+        let directory = Arc::clone(&place.directory);
+        let changed = blocking(move || {
+            let locked = shard.lock().map_err(|error| place.failed(error))?;
+            // Whoever asked may have given up while this thread waited: then nothing may happen any more.
+            if gone.load(Ordering::Acquire) {
+                return Err(Error::aborted());
+            }
+            if is_valid(&locked, &place)? { run(locked, &place, change).map(Some) } else { Ok(None) }
+        })
+        .await?;
+        changed.ok_or_else(|| {
+            self.forget(&directory);
+            deleted()
+        })
     }
 
     /// The key that an owner's lease is of; `None` when nobody has it.
@@ -137,25 +162,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.wakes.close();
     }
-}
-
-/// Waits on a thread for another process to give the OS lock back.
-async fn in_turn<T: Send + 'static>(
-    shard: OwnedMutexGuard<Shard>,
-    place: Place,
-    change: impl FnOnce(&Place) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let caller = Caller::default();
-    let gone = Arc::clone(&caller.gone);
-    blocking(move || {
-        let locked = shard.lock().map_err(|error| place.failed(error))?;
-        // Whoever asked may have given up while this thread waited: then nothing may happen any more.
-        if gone.load(Ordering::Acquire) {
-            return Err(Error::aborted());
-        }
-        if is_valid(&locked, &place)? { run(locked, &place, change) } else { Err(deleted()) }
-    })
-    .await
 }
 
 fn run<T>(locked: Locked<'_>, place: &Place, change: impl FnOnce(&Place) -> Result<T>) -> Result<T> {
