@@ -63,7 +63,7 @@ impl Rules {
         if others_turn {
             let released = self.release(place, owner)?;
             place.ring();
-            return Ok(HandedOver { released, next: None });
+            return Ok(HandedOver { released, next: None, others: 0 });
         }
         match self.find(place, now)? {
             Some(Found { record, is_live: true }) if record.lease.lock_id == *owner => {
@@ -76,14 +76,18 @@ impl Rules {
                     }
                 };
                 place.replace(owner, &new)?;
-                Ok(HandedOver { released: Mutation::Done(()), next: Some(Acquired::Granted(new.lease)) })
+                Ok(HandedOver {
+                    released: Mutation::Done(()),
+                    next: Some(Acquired::Granted(new.lease)),
+                    others: 0,
+                })
             }
             found => {
                 let released = match found {
                     Some(found) if found.record.lease.lock_id == *owner => Mutation::Expired,
                     _ => Mutation::NotFound,
                 };
-                Ok(HandedOver { released, next: Some(self.acquire(place, next)?) })
+                Ok(HandedOver { released, next: Some(self.acquire(place, next)?), others: 0 })
             }
         }
     }

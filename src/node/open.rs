@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{ClassInstance, Either, Env, JsValue, Unknown};
 use napi_derive::napi;
 use syncguard::backend::Backend;
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
+use syncguard::file::{FileBackend, FileConfig};
 use syncguard::lock::{Error, LockId, Result};
 use syncguard::redis::{RedisBackend, RedisConfig};
 use syncguard::secret::Password;
@@ -24,7 +25,7 @@ thread_local! {
     static QUEUE: RefCell<Option<Arc<Queue>>> = const { RefCell::new(None) };
 }
 
-fn queue() -> Result<Arc<Queue>> {
+pub(crate) fn queue() -> Result<Arc<Queue>> {
     QUEUE
         .with_borrow(Clone::clone)
         .ok_or_else(|| Error::internal("the native part was used before it was attached to this thread"))
@@ -94,6 +95,11 @@ fn backend(kind: &str, target: Target, options: Settings, password: Password) ->
         "redis" => {
             let config = RedisConfig::from_target(target, options, password)?;
             Ok(Arc::new(RedisBackend::new(config)))
+        }
+        "file" => Ok(Arc::new(FileBackend::new(FileConfig::from_target(target, options)?))),
+        "default" => {
+            let directory = FileConfig::default_directory()?;
+            Ok(Arc::new(FileBackend::new(FileConfig::in_directory(directory, options)?)))
         }
         other => Err(Error::invalid(format!("there is no backend {other:?}"))),
     }
