@@ -24,10 +24,16 @@ async fn a_second_one_frees_nobody_elses_lease() {
 async fn two_at_once_are_one_release() {
     let process = Process::on(&store());
     let lease = process.hold().await;
-    let (one, two) = tokio::join!(process.release(&lease), process.release(&lease));
-    let mut results = [one.expect("answers"), two.expect("answers")];
-    results.sort_by_key(|result| *result == Mutation::NotFound);
-    assert_eq!(results, [Mutation::Done(()), Mutation::NotFound]);
+    let go = std::sync::Arc::new(tokio::sync::Notify::new());
+    process.backend.script(Operation::Release, [Fault::HoldReply(go.clone())]);
+    let first = {
+        let (p, l) = (process.clone(), lease.clone());
+        tokio::spawn(async move { p.release(&l).await })
+    };
+    settle().await;
+    assert_eq!(process.release(&lease).await.expect("answers"), Mutation::NotFound);
+    go.notify_one();
+    assert_eq!(first.await.unwrap().expect("answers"), Mutation::Done(()));
 }
 
 #[tokio::test(start_paused = true)]
