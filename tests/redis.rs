@@ -2,12 +2,18 @@
 
 mod support;
 
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/conformance.rs"]
+mod conformance;
 #[path = "redis/faults.rs"]
 mod faults;
 #[path = "redis/operations.rs"]
 mod operations;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
 #[path = "redis/targets.rs"]
 mod targets;
 #[path = "redis/wakes.rs"]

@@ -46,6 +46,8 @@ struct Queue {
     /// What the store last said to a head, for those who time out behind it.
     heard: Heard,
     turn: Turn,
+    /// Wake-ups at which processes that have not had their turn since go first.
+    others_first: u32,
 }
 
 /// What the store last said.
@@ -122,6 +124,15 @@ impl Ticket {
         self.with_queue(|queue| queue.subscription = Some(Arc::clone(subscription)));
     }
 
+    /// Whether this wake-up is one at which other processes go first.
+    pub fn lets_others_first(&self) -> bool {
+        queues().get_mut(&self.place).is_some_and(|queue| {
+            let others_first = queue.others_first > 0;
+            queue.others_first = queue.others_first.saturating_sub(1);
+            others_first
+        })
+    }
+
     /// What the head has heard.
     pub fn heard(&self) -> Heard {
         queues().get(&self.place).map(|queue| queue.heard.clone()).unwrap_or_default()
@@ -172,6 +183,7 @@ impl Queue {
     /// This process has the key; the lease lasts until then.
     fn begin_turn(&mut self, until: Moment) {
         self.turn = Turn { hand_overs: 0, began: Some(Moment::now()) };
+        self.others_first = 0;
         self.keep(until);
     }
 
@@ -213,7 +225,8 @@ pub(super) fn plan_release(place: &Place, since: Option<Moment>) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };
-    if !head.begin_receiving() {
+    // A wrapper around this store's backend waits here as well, but must ask by itself.
+    if !head.shared.backend.capabilities().hands_over || !head.begin_receiving() {
         return Release::Plain;
     }
     let now = Moment::now();
@@ -257,8 +270,12 @@ impl HandingOver {
         self.waiter.give(Granted { lease, sent: self.began })
     }
 
-    /// The key went to other processes.
-    pub fn yielded(mut self) {
+    /// The key went to other processes, of whom so many wait.
+    pub fn yielded(mut self, others: u32) {
+        if let Some(queue) = queues().get_mut(&self.place) {
+            // The one that gets it now needs no head start.
+            queue.others_first = others.saturating_sub(1);
+        }
         self.back_to_waiting(Hint::Yielded, None);
     }
 

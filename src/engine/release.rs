@@ -93,7 +93,7 @@ async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) ->
                     }
                 }
                 Some(Acquired::Held { .. }) => handing.refused(),
-                None => handing.yielded(),
+                None => handing.yielded(handed.others),
             }
             Ok(handed.released)
         }

@@ -25,6 +25,10 @@ use crate::lock::{Code, Error, Result};
 /// After other processes got their turn, the local head asks again at the latest after this.
 const YIELD_AT_MOST: Duration = Duration::from_millis(10);
 
+/// How much later than those who have waited longer a process asks that has just had its turn. Without it
+/// the processes that are awake win every race against those that sleep.
+const HEAD_START: Duration = Duration::from_millis(2);
+
 type Subscribing = Pin<Box<dyn Future<Output = Option<Arc<Subscription>>> + Send>>;
 
 /// One acquisition on its way.
@@ -203,7 +207,11 @@ impl<'a> Search<'a> {
                 }
                 () = hinted(subscription.as_deref()) => {
                     subscription = subscription.filter(|subscription| subscription.is_live());
-                    waiter.hint(Hint::Free);
+                    if ticket.lets_others_first() {
+                        yield_until = Some(Instant::now() + HEAD_START);
+                    } else {
+                        waiter.hint(Hint::Free);
+                    }
                 }
                 () = tokio::time::sleep_until(due.map_or(self.deadline, |due| due.min(self.deadline))) => {
                     if Instant::now() >= self.deadline {

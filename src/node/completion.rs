@@ -31,10 +31,36 @@ enum Item {
 
 #[derive(Debug)]
 pub enum Event {
-    Lost { lock_id: LockId, error: Error },
-    Attempt { call: u32, adapter: u32, lock_id: LockId, ttl_ms: u64 },
-    Undo { call: u32, adapter: u32, lock_id: LockId },
-    Password { call: u32, slot: u32 },
+    Lost {
+        lock_id: LockId,
+        error: Error,
+    },
+    Attempt {
+        call: u32,
+        adapter: u32,
+        lock_id: LockId,
+        ttl_ms: u64,
+    },
+    Undo {
+        call: u32,
+        adapter: u32,
+        lock_id: LockId,
+    },
+    Password {
+        call: u32,
+        slot: u32,
+    },
+    /// A lease file's holder has lost it.
+    FileLost {
+        slot: u32,
+        error: Error,
+    },
+    /// Whether a process appears to be alive.
+    Probe {
+        call: u32,
+        slot: u32,
+        pid: u64,
+    },
 }
 
 /// A promise's other half. Only the environment's own thread resolves it.
@@ -281,6 +307,12 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
             vec![text("undo"), number(*call), number(*adapter), text(lock_id.as_str())]
         }
         Event::Password { call, slot } => vec![text("password"), number(*call), number(*slot)],
+        Event::FileLost { slot, error } => vec![text("fileLost"), number(*slot), failure(env, error)],
+        Event::Probe { call, slot, pid } => {
+            #[allow(clippy::cast_precision_loss, reason = "a pid is below 2^53")]
+            let pid = make_number(env, *pid as f64);
+            vec![text("probe"), number(*call), number(*slot), pid]
+        }
     };
     let raw: Vec<sys::napi_value> = arguments.iter().map(|argument| argument.raw).collect();
     let (mut function, mut result) = (ptr::null_mut(), ptr::null_mut());

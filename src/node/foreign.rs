@@ -37,7 +37,7 @@ pub enum Reply {
     Granted { expires_at: Timestamp },
     Refused,
     Mutated(Mutation<()>),
-    Text(String),
+    Password(Secret),
     Failed(Error),
 }
 
@@ -99,7 +99,7 @@ impl ForeignLeases {
     }
 }
 
-async fn ask(queue: &Queue, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
+pub async fn ask(queue: &Queue, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
     let (call, reply) = queue.calls.begin();
     queue.event(event(call));
     match reply.await {
@@ -129,7 +129,11 @@ pub fn reply(result: Value) -> Reply {
         return Reply::Granted { expires_at: Timestamp::from_millis(expires as u64) };
     }
     if let Some(text) = result.own("text").and_then(Value::text) {
-        return Reply::Text(text);
+        let secret = Secret::new(text);
+        return Reply::Password(match result.own("user").and_then(Value::text) {
+            Some(user) => secret.of_user(user),
+            None => secret,
+        });
     }
     match (result.own("ok").and_then(Value::flag), result.own("reason").and_then(Value::text).as_deref()) {
         (Some(true), _) => Reply::Mutated(Mutation::Done(())),
@@ -178,7 +182,7 @@ impl PasswordProvider for ForeignPassword {
     async fn password(&self) -> Result<Secret> {
         let slot = self.slot;
         match ask(&self.queue, |call| Event::Password { call, slot }).await? {
-            Reply::Text(text) => Ok(Secret::new(text)),
+            Reply::Password(secret) => Ok(secret),
             _ => Err(Error::new(Code::AuthFailed, "the password function must answer a string")),
         }
     }

@@ -7,7 +7,9 @@ use napi::bindgen_prelude::{ClassInstance, Either, Env, JsValue, Unknown};
 use napi_derive::napi;
 use syncguard::backend::Backend;
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
+use syncguard::file::{FileBackend, FileConfig};
 use syncguard::lock::{Error, LockId, Result};
+use syncguard::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::redis::{RedisBackend, RedisConfig};
 use syncguard::secret::Password;
 use syncguard::settings::{Settings, Target};
@@ -24,7 +26,7 @@ thread_local! {
     static QUEUE: RefCell<Option<Arc<Queue>>> = const { RefCell::new(None) };
 }
 
-fn queue() -> Result<Arc<Queue>> {
+pub(crate) fn queue() -> Result<Arc<Queue>> {
     QUEUE
         .with_borrow(Clone::clone)
         .ok_or_else(|| Error::internal("the native part was used before it was attached to this thread"))
@@ -60,19 +62,11 @@ pub fn open(
 ) -> Either<Client, Outcome> {
     let open = || {
         let queue = queue()?;
-        let target = Value::from(&target);
-        let target = match target.text() {
-            Some(url) => Target::Url(url),
-            None => Target::Facts(settings::entries(target)),
-        };
-        let password = match password_slot {
-            Some(slot) => Password::Provider(Arc::new(ForeignPassword { queue: Arc::clone(&queue), slot })),
-            None => Password::None,
-        };
+        let (target, password) = where_to(&queue, Value::from(&target), password_slot);
         let mut options = settings::entries(Value::from(&options));
         let client_options = client_options(&mut options)?;
         let dispose_timeout = options.take_millis("disposeTimeoutMs")?;
-        let backend = backend(&kind, target, options, password)?;
+        let backend = backend(&kind, target, options, password, &client_options)?;
         let environment = Arc::clone(&queue);
         let engine = Engine::new(backend, client_options, environment, runtime::handle().clone());
         Ok(Client::new(queue, engine, dispose_timeout))
@@ -83,17 +77,74 @@ pub fn open(
     }
 }
 
+fn where_to(queue: &Arc<Queue>, target: Value, password_slot: Option<u32>) -> (Target, Password) {
+    let target = match target.text() {
+        Some(url) => Target::Url(url),
+        None => Target::Facts(settings::entries(target)),
+    };
+    let password = match password_slot {
+        Some(slot) => Password::Provider(Arc::new(ForeignPassword { queue: Arc::clone(queue), slot })),
+        None => Password::None,
+    };
+    (target, password)
+}
+
+/// Makes the PostgreSQL tables.
+#[napi(
+    ts_args_type = "target: string | Entries, options: Entries, passwordSlot: number | null",
+    ts_return_type = "Promise<null | Failure>"
+)]
+pub fn setup_schema(
+    env: Env,
+    target: Unknown<'_>,
+    options: Unknown<'_>,
+    password_slot: Option<u32>,
+) -> Value {
+    let call = || {
+        let queue = queue()?;
+        let (target, password) = where_to(&queue, Value::from(&target), password_slot);
+        let mut options = settings::entries(Value::from(&options));
+        let limits = client_options(&mut options)?;
+        let config = PostgresConfig::from_target(target, options, password)?
+            .with_operation_timeout(limits.operation_timeout);
+        Ok((
+            queue,
+            async move { Outcome::of(PostgresBackend::setup_schema(config).await, |()| Outcome::Nothing) },
+        ))
+    };
+    match call() {
+        Ok((queue, call)) => queue.promise(env.raw(), call),
+        Err(error) => Queue::settled(env.raw(), &Outcome::Failed(error)),
+    }
+}
+
 fn client_options(options: &mut Settings) -> Result<ClientOptions> {
     let defaults = ClientOptions::default();
     let operation_timeout = options.take_millis("operationTimeoutMs")?.unwrap_or(defaults.operation_timeout);
     Ok(ClientOptions { operation_timeout })
 }
 
-fn backend(kind: &str, target: Target, options: Settings, password: Password) -> Result<Arc<dyn Backend>> {
+fn backend(
+    kind: &str,
+    target: Target,
+    options: Settings,
+    password: Password,
+    limits: &ClientOptions,
+) -> Result<Arc<dyn Backend>> {
     match kind {
         "redis" => {
             let config = RedisConfig::from_target(target, options, password)?;
             Ok(Arc::new(RedisBackend::new(config)))
+        }
+        "postgres" => {
+            let config = PostgresConfig::from_target(target, options, password)?;
+            let config = config.with_operation_timeout(limits.operation_timeout);
+            Ok(Arc::new(PostgresBackend::new(config)))
+        }
+        "file" => Ok(Arc::new(FileBackend::new(FileConfig::from_target(target, options)?))),
+        "default" => {
+            let directory = FileConfig::default_directory()?;
+            Ok(Arc::new(FileBackend::new(FileConfig::in_directory(directory, options)?)))
         }
         other => Err(Error::invalid(format!("there is no backend {other:?}"))),
     }

@@ -4,6 +4,8 @@
 use napi::bindgen_prelude::{ToNapiValue, TypeName};
 use napi::sys;
 use syncguard::backend::{Acquired, Mutation};
+use syncguard::guard::Holder;
+use syncguard::lease_file::HeldBy;
 use syncguard::lock::{Error, Lease, LockId, Outcome as Applied, Result, Timestamp};
 
 use crate::foreign::ForeignError;
@@ -131,11 +133,30 @@ pub fn failure(env: sys::napi_env, error: &Error) -> Value {
         (c"retryable", make_flag(env, error.is_retryable())),
         (c"outcome", make_text(env, outcome)),
     ];
-    if let Some(cause) = error.cause() {
+    if let Some(holder) = holder(env, error) {
+        properties.push((c"holder", holder));
+    } else if let Some(cause) = error.cause() {
         match cause.downcast_ref::<ForeignError>() {
             Some(foreign) => properties.push((c"foreign", make_number(env, foreign.0))),
             None => properties.push((c"cause", make_text(env, &cause.to_string()))),
         }
     }
     make_object(env, &properties)
+}
+
+/// Who holds a lease file or is the one instance, where the error says so.
+#[allow(clippy::cast_precision_loss, reason = "pids and times are below 2^53")]
+fn holder(env: sys::napi_env, error: &Error) -> Option<Value> {
+    if let Some(holder) = HeldBy::of(error) {
+        let pid = holder.pid().map(|pid| (c"pid", make_number(env, pid as f64)));
+        let host = holder.host().map(|host| (c"host", make_text(env, host)));
+        return Some(make_object(env, &pid.into_iter().chain(host).collect::<Vec<_>>()));
+    }
+    let holder = Holder::of(error)?;
+    let mut properties =
+        vec![(c"pid", make_number(env, holder.pid().into())), (c"sinceMs", millis(env, holder.since()))];
+    if let Some(line) = holder.command_line() {
+        properties.push((c"commandLine", make_text(env, line)));
+    }
+    Some(make_object(env, &properties))
 }

@@ -7,6 +7,7 @@ export type Failure = {
   outcome: 'not-applied' | 'unknown'
   cause?: string
   foreign?: number
+  holder?: { pid?: number; host?: string; sinceMs?: number; commandLine?: string }
 }
 export type Grant = { ok: true; lockId: string; expiresAtMs: number; fence: string }
 export type Refused = { ok: false; reason: 'expired' | 'not-found' }

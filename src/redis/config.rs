@@ -27,6 +27,8 @@ pub struct RedisConfig {
     pub(super) names: Names,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
+    pub(super) signature: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,11 +55,13 @@ impl RedisConfig {
         if !matches!(password, Password::None) {
             config.login.password = password;
         }
-        if matches!(config.endpoint, Endpoint::Cluster(_)) && config.db != 0 {
+        let in_cluster = matches!(config.endpoint, Endpoint::Cluster(_));
+        if in_cluster && config.db != 0 {
             return Err(Error::invalid("a Redis Cluster has no databases besides 0; leave db out"));
         }
         let client_prefix = std::mem::take(&mut config.names).into_client_prefix();
-        config.names = Names::new(client_prefix, key_prefix.as_deref().unwrap_or(DEFAULT_PREFIX))?;
+        config.names =
+            Names::new(client_prefix, key_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), in_cluster)?;
         config.cleanup_in_is_locked = cleanup_in_is_locked;
         config.connect_timeout = connect_timeout;
         Ok(config)
@@ -79,6 +83,7 @@ impl RedisConfig {
             names: Names::default(),
             connect_timeout: CONNECT_TIMEOUT,
             cleanup_in_is_locked: false,
+            signature: String::new(),
         }
     }
 

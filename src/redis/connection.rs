@@ -11,12 +11,13 @@ use redis::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::batch::Batched;
 use super::config::Login;
 use super::endpoint::Address;
 use super::error::{self, Refusal};
 use super::stream;
 use super::tls::Tls;
-use crate::lock::{Error, Result};
+use crate::lock::{Code, Error, Result};
 
 /// What a new connection needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Settings<'a> {
 
 /// Requests that are queued but not yet written. Beyond it, callers wait their turn.
 const QUEUE: usize = 1024;
+/// How much leaves in one write, about.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// A live connection. Dropping the last clone closes it.
 #[derive(Clone)]
@@ -71,10 +74,10 @@ impl Connection {
             let stream = stream::open(settings.address, settings.tls)
                 .await
                 .map_err(|error| Refusal::io(&place, &error))?;
-            let mut info = RedisConnectionInfo::default()
-                .set_db(settings.db.into())
-                .set_lib_name("syncguard", env!("CARGO_PKG_VERSION"));
-            if let Some(username) = &settings.login.username {
+            let mut info =
+                RedisConnectionInfo::default().set_lib_name("syncguard", env!("CARGO_PKG_VERSION"));
+            let user = password.as_ref().and_then(|password| password.user());
+            if let Some(username) = user.or(settings.login.username.as_deref()) {
                 info = info.set_username(username);
             }
             if let Some(password) = &password {
@@ -83,13 +86,14 @@ impl Connection {
             let mut config = AsyncConnectionConfig::new()
                 .set_connection_timeout(None)
                 .set_response_timeout(None)
-                .set_pipeline_buffer_size(QUEUE);
+                .set_pipeline_buffer_size(QUEUE)
+                .set_write_backpressure_boundary(BATCH_BYTES);
             if pushes {
                 info = info.set_protocol(ProtocolVersion::RESP3);
                 let on_push = on_push.clone();
                 config = config.set_push_sender(move |push| on_push(push));
             }
-            match MultiplexedConnection::new_with_config(&info, stream, config).await {
+            match MultiplexedConnection::new_with_config(&info, Batched::new(stream), config).await {
                 Ok(open) => break open,
                 // A server or proxy from before RESP3 does not know HELLO; then wake-ups go without it.
                 Err(error) if pushes && knows_no_resp3(&error) => pushes = false,
@@ -116,12 +120,39 @@ impl Connection {
             _ends_with_last_clone: end.clone().drop_guard(),
             end,
         }));
+        if !pushes {
+            connection.verify_login().await?;
+        }
+        if settings.db != 0 {
+            connection.select(settings.db).await?;
+        }
         if let Some(name) = settings.client_name {
             let mut command = Cmd::with_capacity(3, 32 + name.len());
             // A name is decoration: a server that refuses it can still be locked on.
             let _ = connection.request(command.arg("CLIENT").arg("SETNAME").arg(name)).await;
         }
         Ok(connection)
+    }
+
+    /// Without RESP3 there was no handshake to which the server could have said no.
+    async fn verify_login(&self) -> Result<(), Refusal> {
+        let mut ping = Cmd::with_capacity(1, 4);
+        match self.request(ping.arg("PING")).await.map_err(Refusal::from)? {
+            Value::ServerError(error) => Err(Refusal::answered(self.place(), error.code())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn select(&self, db: u32) -> Result<(), Refusal> {
+        let mut select = Cmd::with_capacity(2, 16);
+        match self.request(select.arg("SELECT").arg(db)).await.map_err(Refusal::from)? {
+            Value::ServerError(error) if error.code() == "ERR" => Err(Refusal::new(
+                Code::InvalidArgument,
+                format!("Redis at {} has no database {db}; databases are numbered from 0", self.place()),
+            )),
+            Value::ServerError(error) => Err(Refusal::answered(self.place(), error.code())),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn id(&self) -> u64 {

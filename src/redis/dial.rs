@@ -10,6 +10,8 @@ use super::config::RedisConfig;
 use super::connection::{Connection, Settings};
 use super::endpoint::{Address, Endpoint};
 use super::error::Refusal;
+use super::sentinel;
+use crate::lock::Code;
 
 /// Knows where to connect to and with what.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ impl fmt::Display for Dialer {
 }
 
 impl Dialer {
+    pub(super) fn signature(&self) -> &str {
+        &self.config.signature
+    }
+
     /// To one server, or to the master that sentinels name.
     pub(super) fn new(config: Arc<RedisConfig>, to: Endpoint) -> Dialer {
         Dialer { config, to }
@@ -44,7 +50,9 @@ impl Dialer {
         let limit = self.config.connect_timeout;
         let attempt = async {
             let address = self.address().await?;
-            Connection::open(self.settings(&address), on_push, on_end).await
+            let connection = Connection::open(self.settings(&address), on_push, on_end).await?;
+            self.verify(&connection).await?;
+            Ok(connection)
         };
         tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| {
             Err(Refusal::timed_out(format!(
@@ -65,10 +73,22 @@ impl Dialer {
         }
     }
 
+    /// Whether the server at an address is the one that is wanted; that of sentinels must be a master, since
+    /// they may not yet know what it knows.
+    async fn verify(&self, connection: &Connection) -> Result<(), Refusal> {
+        match &self.to {
+            Endpoint::Sentinel { .. } => sentinel::verify_master(connection).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn address(&self) -> Result<Address, Refusal> {
         match &self.to {
             Endpoint::Single(address) => Ok(address.clone()),
-            _ => Err(Refusal::unavailable("sentinels and clusters are not supported")),
+            Endpoint::Sentinel { sentinels, master } => {
+                sentinel::find_master(sentinels, master, &self.config).await
+            }
+            Endpoint::Cluster(_) => Err(Refusal::new(Code::Internal, "a cluster is dialed node by node")),
         }
     }
 }

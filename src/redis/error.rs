@@ -1,6 +1,7 @@
 //! From what Redis, the socket or TLS says to a [`lock::Error`](Error). Decided by codes, never by texts.
 
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, Value};
 
@@ -26,6 +27,14 @@ impl Refusal {
 
     pub(super) fn timed_out(message: impl Into<String>) -> Refusal {
         Refusal { retryable: true, ..Refusal::new(Code::NetworkTimeout, message) }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn because(mut self, cause: impl ToString) -> Refusal {
@@ -66,8 +75,7 @@ impl Refusal {
 
     /// What came back from the handshake. Its error texts may quote the password, so none is passed on.
     pub(super) fn handshake(place: &str, error: &RedisError) -> Refusal {
-        if let Some(io) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>())
-        {
+        if let Some(io) = io_error(error) {
             return Refusal::io(place, io);
         }
         match error.kind() {
@@ -76,13 +84,19 @@ impl Refusal {
                 format!("Redis at {place} refused the user name or password; check both"),
             ),
             ErrorKind::Io => Refusal::unavailable(format!("Redis at {place} closed the connection at once")),
-            _ => {
-                let code = error.code().unwrap_or("no code");
-                let (kind, retryable) = classify(code);
-                let message = format!("Redis at {place} refused the connection ({code})");
-                Refusal { retryable, ..Refusal::new(kind, message) }
-            }
+            _ => Refusal::answered(place, error.code().unwrap_or("no code")),
         }
+    }
+
+    /// An error reply during the handshake. The general one may mean that the server has too many clients.
+    pub(super) fn answered(place: &str, code: &str) -> Refusal {
+        let (kind, retryable) = match code {
+            "ERR" => (Code::ServiceUnavailable, true),
+            code => classify(code),
+        };
+        let message =
+            format!("Redis at {place} refused the connection ({code}); it may have too many clients");
+        Refusal { retryable, ..Refusal::new(kind, message) }
     }
 
     pub(super) fn into_error(self) -> Error {
@@ -101,9 +115,16 @@ impl From<Error> for Refusal {
             code: error.code(),
             message: error.message().to_owned(),
             retryable: error.is_retryable(),
+            // Whatever broke here, no request of the caller's was sent.
             cause: error.cause().map(ToString::to_string),
         }
     }
+}
+
+/// The socket's error behind an error of the crate's, which keeps it shared.
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    let cause = std::error::Error::source(error)?;
+    cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?.downcast_ref()
 }
 
 /// The connection broke after the request may have been sent.

@@ -65,11 +65,6 @@ impl Link {
         }))
     }
 
-    /// Where it leads, for messages.
-    pub(super) fn place(&self) -> String {
-        self.0.dialer.to_string()
-    }
-
     pub(super) fn wakes(&self) -> &Wakes {
         &self.0.wakes
     }
@@ -83,6 +78,10 @@ impl Link {
         let watchdog = Watchdog::over(self, &connection);
         let reply = connection.request(command).await;
         watchdog.answered();
+        // A master that became a replica: the next request asks again where the master is.
+        if matches!(&reply, Ok(Value::ServerError(error)) if error.code() == "READONLY") {
+            self.leave(&connection);
+        }
         reply
     }
 
@@ -118,10 +117,10 @@ impl Link {
         }
     }
 
-    /// Gives up a connection that answers, but is no longer the right one.
-    pub(super) fn leave(&self, connection: &Connection) {
-        connection.kill();
-        self.0.forget(connection.id());
+    /// Turns away from a connection that answers, but leads to the wrong server. Requests that wait for its
+    /// replies still get them.
+    fn leave(&self, connection: &Connection) {
+        self.0.ended(connection.id(), &Handle::current());
     }
 
     pub(super) fn close(&self) {
@@ -143,7 +142,7 @@ impl Inner {
         let attempt = tokio::spawn(async move {
             let on_push = move |push| {
                 if let Some(link) = Weak::upgrade(&to_push) {
-                    link.wakes.deliver(&push);
+                    link.wakes.deliver(&push, link.dialer.signature());
                 }
             };
             let runtime = Handle::current();
@@ -241,7 +240,7 @@ async fn redial(link: Weak<Inner>) {
     }
 }
 
-fn closed() -> Refusal {
+pub(super) fn closed() -> Refusal {
     Refusal::from(Error::invalid("the Redis backend is closed; create another one"))
 }
 

@@ -3,6 +3,8 @@
 //! `config` says what a target may hold, `link` keeps the connection, `operations` call the scripts and
 //! read their answers, `wake` turns messages into hints. Needs Redis 5 or later; wake-ups need 6.
 
+mod batch;
+mod cluster;
 mod config;
 mod connection;
 mod dial;
@@ -11,10 +13,14 @@ mod error;
 mod link;
 mod names;
 mod operations;
+mod pointer;
+mod reading;
 mod record;
 mod reply;
 mod script;
+mod sentinel;
 mod server;
+mod slots;
 mod stream;
 mod tls;
 mod url;
@@ -27,6 +33,7 @@ use async_trait::async_trait;
 pub use config::RedisConfig;
 
 use self::names::Names;
+use self::pointer::Pending;
 use self::server::Server;
 use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
@@ -41,13 +48,17 @@ pub struct RedisBackend {
     names: Names,
     /// What every lock's name starts with, for scripts that follow a reverse mapping.
     all_locks: String,
+    signature: String,
     cleanup_in_is_locked: bool,
-    server: Server,
+    pending: Pending,
+    server: Arc<Server>,
 }
 
 impl RedisBackend {
     /// Does no I/O and needs no runtime: it connects on first use.
-    pub fn new(config: RedisConfig) -> RedisBackend {
+    pub fn new(mut config: RedisConfig) -> RedisBackend {
+        // Random, as a lock id is, and as good for telling backends apart.
+        config.signature = crate::lock::LockId::mint().as_str().to_owned();
         let capabilities = Capabilities {
             name: "redis",
             store: config.identity().into(),
@@ -60,9 +71,11 @@ impl RedisBackend {
         RedisBackend {
             capabilities,
             all_locks: names.all_locks(),
+            signature: config.signature.clone(),
             names,
             cleanup_in_is_locked: config.cleanup_in_is_locked,
-            server: Server::new(Arc::new(config)),
+            pending: Pending::default(),
+            server: Arc::new(Server::new(Arc::new(config))),
         }
     }
 }
@@ -106,7 +119,7 @@ impl Backend for RedisBackend {
 
     async fn watch(&self, key: &Key) -> Result<Watch> {
         let place = self.names.place(key)?;
-        wake::watch(self.server.link(&place.lock).await?, Names::channel(&place.lock)).await
+        wake::watch(&self.server.link(&place.lock).await?, Names::channel(&place.lock)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,35 +1,41 @@
-//! The operations: names and arguments in, a script's answer out.
-
-use std::time::Duration;
+//! The operations that change something: names and arguments in, a script's answer out.
 
 use redis::Value;
 
 use super::RedisBackend;
-use super::error::refused;
-use super::record;
-use super::reply::whole;
-use super::script::{ACQUIRE, CLEAN_UP, Call, EXTEND, HAND_OVER, LOOKUP, RELEASE};
+use super::script::{ACQUIRE, Call, EXTEND, HAND_OVER, RELEASE};
 use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner};
-use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl, is_live};
+use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
-/// A record that expired this long ago may be cleaned up.
-const CLEAN_UP_AFTER: Duration = Duration::from_secs(2);
 /// How many leases one script extends: few enough that the server is soon free for others.
 const BATCH: usize = 64;
 
 impl RedisBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.names.place(&request.key)?;
-        let index = self.names.index(&request.lock_id)?;
-        let reply = self
-            .server
-            .eval(Call {
-                script: &ACQUIRE,
-                keys: &[&place.lock, &place.fence, &index],
-                args: &[request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)],
-            })
-            .await?;
-        self.acquired(&reply, &request.key, request.lock_id)
+        let args = [request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
+        if self.names.index_is_beside_lock() {
+            let index = self.names.index(&request.lock_id)?;
+            let keys = [place.lock.as_str(), &place.fence, &index];
+            let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
+            return self.acquired(&reply, &request.key, request.lock_id);
+        }
+        self.pending.add(request.lock_id, &place.lock);
+        let keys = [place.lock.as_str(), &place.fence];
+        let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
+        let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
+        self.settle_pointer(&acquired, &place.lock, request).await?;
+        Ok(acquired)
+    }
+
+    /// The second trip of a grant in a cluster.
+    async fn settle_pointer(&self, acquired: &Acquired, lock: &str, request: &AcquireRequest) -> Result<()> {
+        if matches!(acquired, Acquired::Granted(_)) {
+            // The lease is there in any case; a repeat under the same lock id tries again.
+            self.point(&request.lock_id, lock, request.ttl).await.map_err(Error::unknown)?;
+        }
+        self.pending.remove(&request.lock_id);
+        Ok(())
     }
 
     pub(super) async fn release_and_acquire(&self, request: &HandOver<'_>) -> Result<HandedOver> {
@@ -37,57 +43,87 @@ impl RedisBackend {
         let place = self.names.place(&next.key)?;
         let (old, new) = (self.names.index(&owner.lock_id)?, self.names.index(&next.lock_id)?);
         let yield_beyond = yield_beyond.map(|others| others.to_string()).unwrap_or_default();
-        let reply = self
-            .server
-            .eval(Call {
-                script: &HAND_OVER,
-                keys: &[&place.lock, &place.fence, &old, &new],
-                args: &[
-                    owner.lock_id.as_str(),
-                    next.lock_id.as_str(),
-                    &millis(next.ttl),
-                    &json(&next.key),
-                    &yield_beyond,
-                ],
-            })
-            .await?;
+        let beside = self.names.index_is_beside_lock();
+        let keys = [place.lock.as_str(), &place.fence, &old, &new];
+        let keys = if beside { &keys[..] } else { &keys[..2] };
+        let args = [
+            owner.lock_id.as_str(),
+            next.lock_id.as_str(),
+            &millis(next.ttl),
+            &json(&next.key),
+            &yield_beyond,
+            &self.signature,
+        ];
+        if !beside {
+            self.pending.add(next.lock_id, &place.lock);
+        }
+        let reply = self.server.eval(Call { script: &HAND_OVER, keys, args: &args }).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
-        match answers.as_slice() {
-            [released] => Ok(HandedOver { released: self.released(released)?, next: None }),
-            [released, acquired] => Ok(HandedOver {
+        let handed = match answers.as_slice() {
+            [released] => HandedOver { released: self.released(released)?, next: None, others: 0 },
+            [released, Value::Int(others)] => HandedOver {
+                released: self.released(released)?,
+                next: None,
+                others: u32::try_from(*others).unwrap_or(0),
+            },
+            [released, acquired] => HandedOver {
                 released: self.released(released)?,
                 next: Some(self.acquired(acquired, &next.key, next.lock_id)?),
-            }),
-            _ => Err(self.strange(&reply)),
+                others: 0,
+            },
+            _ => return Err(self.strange(&reply)),
+        };
+        if !beside {
+            match &handed.next {
+                Some(acquired) => self.settle_pointer(acquired, &place.lock, next).await?,
+                None => self.pending.remove(&next.lock_id),
+            }
+            if handed.released == Mutation::Done(()) {
+                self.unpoint(&owner.lock_id);
+            }
         }
+        Ok(handed)
     }
 
     pub(super) async fn release_one(&self, owner: &Owner) -> Result<Mutation<()>> {
-        let index = self.names.index(&owner.lock_id)?;
+        let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
         let args = [owner.lock_id.as_str(), &self.all_locks];
-        let reply = match &owner.lease {
-            Some(lease) => {
-                let lock = self.names.place(&lease.key)?.lock;
-                self.server.eval(Call { script: &RELEASE, keys: &[&index, &lock], args: &args }).await?
-            }
-            None => self.server.eval(Call { script: &RELEASE, keys: &[&index], args: &args }).await?,
-        };
-        self.released(&reply)
+        let args = if aim.lock.is_some() { &args[..1] } else { &args[..] };
+        let reply = self.server.eval(Call { script: &RELEASE, keys: &aim.keys(), args }).await?;
+        let released = self.released(&reply)?;
+        if released == Mutation::Done(()) && aim.index.is_none() {
+            self.unpoint(&owner.lock_id);
+            self.pending.remove(&owner.lock_id);
+        }
+        Ok(released)
     }
 
     pub(super) async fn extend_one(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
-        let lock = owner.lease.as_ref().map(|lease| self.names.place(&lease.key)).transpose()?;
-        let index = self.names.index(&owner.lock_id)?;
-        let keys: &[&str] = match &lock {
-            Some(place) => &[&index, &place.lock],
-            None => &[&index],
+        let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
+        let prefix = if aim.lock.is_some() { "" } else { &self.all_locks };
+        let args = [prefix, owner.lock_id.as_str(), &millis(ttl)];
+        let reply = self.server.eval(Call { script: &EXTEND, keys: &aim.keys(), args: &args }).await?;
+        let extended = match &reply {
+            Value::Array(answers) if answers.len() == 1 => self.extended(&answers[0])?,
+            _ => return Err(self.strange(&reply)),
         };
-        let args = [&self.all_locks, owner.lock_id.as_str(), &millis(ttl)];
-        let reply = self.server.eval(Call { script: &EXTEND, keys, args: &args }).await?;
-        match &reply {
-            Value::Array(answers) if answers.len() == 1 => self.extended(&answers[0]),
-            _ => Err(self.strange(&reply)),
+        if let (Mutation::Done(_), Aim { lock: Some(lock), index: None }) = (&extended, &aim) {
+            // A pointer that could not be renewed is a look-up less, not a lease less.
+            let _ = self.point(&owner.lock_id, lock, ttl).await;
         }
+        Ok(extended)
+    }
+
+    /// What to name to a script that acts for an owner; `None` where a cluster has no pointer to its lock.
+    async fn aim(&self, owner: &Owner) -> Result<Option<Aim>> {
+        let beside = self.names.index_is_beside_lock();
+        let index = if beside { Some(self.names.index(&owner.lock_id)?) } else { None };
+        let lock = match &owner.lease {
+            Some(lease) => Some(self.names.place(&lease.key)?.lock),
+            None if beside => None,
+            None => self.locate(&owner.lock_id).await?,
+        };
+        Ok((lock.is_some() || beside).then_some(Aim { lock, index }))
     }
 
     /// Leases that this process granted go together, the others one by one, all at the same time.
@@ -97,7 +133,9 @@ impl RedisBackend {
     }
 
     async fn extend_batch(&self, batch: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
-        if batch.iter().any(|(owner, _)| owner.lease.is_none()) {
+        // Neither can a script follow reverse mappings for several, nor a cluster's node reach several keys.
+        let together = self.names.index_is_beside_lock();
+        if !together || batch.iter().any(|(owner, _)| owner.lease.is_none()) {
             let each = batch.iter().map(|(owner, ttl)| self.extend_one(owner, *ttl));
             return futures_util::future::join_all(each).await;
         }
@@ -112,14 +150,14 @@ impl RedisBackend {
         let mut keys = Vec::with_capacity(batch.len() * 2);
         let mut ttls = Vec::with_capacity(batch.len());
         for (owner, ttl) in batch {
-            keys.push(self.names.index(&owner.lock_id)?);
             if let Some(lease) = &owner.lease {
                 keys.push(self.names.place(&lease.key)?.lock);
             }
+            keys.push(self.names.index(&owner.lock_id)?);
             ttls.push(millis(*ttl));
         }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut args = vec![self.all_locks.as_str()];
+        let mut args = vec![""];
         for ((owner, _), ttl) in batch.iter().zip(&ttls) {
             args.extend([owner.lock_id.as_str(), ttl]);
         }
@@ -131,85 +169,17 @@ impl RedisBackend {
             _ => Err(self.strange(&reply)),
         }
     }
-
-    pub(super) async fn lookup_key(&self, key: &Key) -> Result<Option<Lease>> {
-        let lock = self.names.place(key)?.lock;
-        Ok(self.read(&lock).await?.and_then(|found| found.is_live().then_some(found.lease)))
-    }
-
-    pub(super) async fn lookup_id(&self, id: &LockId) -> Result<Option<Lease>> {
-        let index = self.names.index(id)?;
-        let reply =
-            self.server.eval(Call { script: &LOOKUP, keys: &[&index], args: &[&self.all_locks] }).await?;
-        let found = match self.parts(&reply)? {
-            (0, []) => return Ok(None),
-            (1, [Value::BulkString(lock), stored @ Value::BulkString(_), seconds, micros]) => {
-                self.found(&String::from_utf8_lossy(lock), stored, seconds, micros)?
-            }
-            _ => return Err(self.strange(&reply)),
-        };
-        Ok((found.lease.lock_id == *id && found.is_live()).then_some(found.lease))
-    }
-
-    pub(super) async fn is_key_locked(&self, key: &Key) -> Result<bool> {
-        let lock = self.names.place(key)?.lock;
-        let Some(found) = self.read(&lock).await? else { return Ok(false) };
-        let live = found.is_live();
-        if !live && self.cleanup_in_is_locked && found.now.since(found.lease.expires_at) > CLEAN_UP_AFTER {
-            let index = self.names.index(&found.lease.lock_id)?;
-            if let Ok(stored) = std::str::from_utf8(&found.stored) {
-                self.server.eval(Call { script: &CLEAN_UP, keys: &[&lock, &index], args: &[stored] }).await?;
-            }
-        }
-        Ok(live)
-    }
-
-    /// The record at a lock and the server's time, in one trip.
-    async fn read(&self, lock: &str) -> Result<Option<Found>> {
-        let mut commands = redis::Pipeline::with_capacity(2);
-        commands.cmd("GET").arg(lock).cmd("TIME");
-        let replies = self.server.pipeline(lock, &commands).await?;
-        let mut replies = replies.into_iter();
-        let (stored, time) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
-        for reply in [&stored, &time] {
-            match reply {
-                Value::ServerError(error) if error.code() == "WRONGTYPE" => return Err(self.bad_record(lock)),
-                Value::ServerError(error) => {
-                    return Err(refused(&self.server.place(), error.code(), error.details()));
-                }
-                _ => {}
-            }
-        }
-        match (&stored, &time) {
-            (Value::Nil, _) => Ok(None),
-            (Value::BulkString(_), Value::Array(parts)) if parts.len() == 2 => {
-                self.found(lock, &stored, &parts[0], &parts[1]).map(Some)
-            }
-            _ => Err(self.strange(&time)),
-        }
-    }
-
-    fn found(&self, lock: &str, stored: &Value, seconds: &Value, micros: &Value) -> Result<Found> {
-        let Value::BulkString(stored) = stored else { return Err(self.bad_record(lock)) };
-        let lease = record::parse(stored).ok_or_else(|| self.bad_record(lock))?;
-        let (Some(seconds), Some(micros)) = (whole(seconds), whole(micros)) else {
-            return Err(self.strange(seconds));
-        };
-        let now = Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(micros / 1000));
-        Ok(Found { lease, now, stored: stored.clone() })
-    }
 }
 
-/// A record, and the server's time when it was read.
-struct Found {
-    lease: Lease,
-    now: Timestamp,
-    stored: Vec<u8>,
+/// The lock where it is known, and the reverse mapping where the script reaches it. One of them is there.
+struct Aim {
+    lock: Option<String>,
+    index: Option<String>,
 }
 
-impl Found {
-    fn is_live(&self) -> bool {
-        is_live(self.lease.expires_at, self.now)
+impl Aim {
+    fn keys(&self) -> Vec<&str> {
+        self.lock.iter().chain(&self.index).map(String::as_str).collect()
     }
 }
 

@@ -18,6 +18,7 @@ const EXPIRED: i64 = 2;
 const BAD_RECORD: i64 = -1;
 const BAD_FENCE: i64 = -2;
 const FENCE_OVERFLOW: i64 = -3;
+const BAD_INDEX: i64 = -4;
 
 impl RedisBackend {
     pub(super) fn acquired(&self, reply: &Value, key: &Key, lock_id: LockId) -> Result<Acquired> {
@@ -77,6 +78,11 @@ impl RedisBackend {
         self.unreadable(BAD_RECORD, lock)
     }
 
+    /// What lies at `index` is no name of a lock.
+    pub(super) fn bad_index(&self, index: &str) -> Error {
+        self.unreadable(BAD_INDEX, index)
+    }
+
     fn unreadable(&self, kind: i64, name: &str) -> Error {
         let name = self.names.shown(name);
         let expected = match kind {
@@ -88,14 +94,13 @@ impl RedisBackend {
                     Fence::MAX
                 ));
             }
-            // -4, the one that is left: a reverse mapping.
             _ => "a string with the name of a lock of the same prefix",
         };
         Error::internal(format!("what Redis holds at {name:?} cannot be read; expected is {expected}"))
     }
 
     pub(super) fn strange(&self, reply: &Value) -> Error {
-        unexpected(&self.server.place(), reply)
+        unexpected(self.server.place(), reply)
     }
 
     pub(super) fn time(&self, value: &Value) -> Result<Timestamp> {

@@ -34,12 +34,15 @@ impl Wakes {
         self.channels().is_empty()
     }
 
-    /// Hands a message to whoever watches its channel.
-    pub(super) fn deliver(&self, push: &PushInfo) {
+    /// Hands a message to whoever watches its channel, unless this backend itself, with this signature,
+    /// gave its turn away.
+    pub(super) fn deliver(&self, push: &PushInfo, signature: &str) {
         if push.kind != PushKind::Message {
             return;
         }
-        if let Some(Value::BulkString(name)) = push.data.first()
+        let own = matches!(push.data.get(1), Some(Value::BulkString(from)) if from == signature.as_bytes());
+        if !own
+            && let Some(Value::BulkString(name)) = push.data.first()
             && let Ok(name) = std::str::from_utf8(name)
             && let Some(channel) = self.channels().get(name)
         {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod proxy;
+pub mod redis_cluster;
 pub mod redis_server;
 
 use std::net::TcpListener;

@@ -2,46 +2,52 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The faults that can be switched on; connections keep them until they are cut.
 #[derive(Default)]
-struct Faults {
-    swallow_replies: AtomicBool,
-    refuse: AtomicBool,
+struct Shared {
+    refusing: AtomicBool,
     stopped: AtomicBool,
-    accepted: AtomicU32,
-    open: Mutex<Vec<TcpStream>>,
+    accepted: AtomicUsize,
+    open: Mutex<Vec<Relay>>,
+}
+
+/// One connection's two sockets, and whether its replies vanish.
+struct Relay {
+    client: TcpStream,
+    server: TcpStream,
+    muted: Arc<AtomicBool>,
 }
 
 pub struct Proxy {
     pub port: u16,
-    faults: Arc<Faults>,
+    shared: Arc<Shared>,
 }
 
 impl Proxy {
     pub fn to(server: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let faults = Arc::new(Faults::default());
-        let shared = faults.clone();
+        let shared = Arc::new(Shared::default());
+        let accepting = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if shared.stopped.load(Ordering::SeqCst) {
+                if accepting.stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                if shared.refuse.load(Ordering::SeqCst) {
+                if accepting.refusing.load(Ordering::SeqCst) {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                shared.accepted.fetch_add(1, Ordering::SeqCst);
-                relay(&client, &server, &shared, false);
-                relay(&server, &client, &shared, true);
-                shared.open.lock().unwrap().extend([client, server]);
+                accepting.accepted.fetch_add(1, Ordering::SeqCst);
+                let muted = Arc::new(AtomicBool::new(false));
+                copy(&client, &server, None);
+                copy(&server, &client, Some(muted.clone()));
+                accepting.open.lock().unwrap().push(Relay { client, server, muted });
             }
         });
-        Proxy { port, faults }
+        Proxy { port, shared }
     }
 
     pub fn url(&self) -> String {
@@ -49,43 +55,43 @@ impl Proxy {
     }
 
     /// How many connections there have been.
-    pub fn accepted(&self) -> u32 {
-        self.faults.accepted.load(Ordering::SeqCst)
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Requests go through, replies vanish, until it is switched off or the connection is cut.
-    pub fn swallow_replies(&self, on: bool) {
-        self.faults.swallow_replies.store(on, Ordering::SeqCst);
+    /// From now on requests of the open connections go through, and their replies vanish.
+    pub fn mute(&self) {
+        self.shared.open.lock().unwrap().iter().for_each(|relay| relay.muted.store(true, Ordering::SeqCst));
     }
 
-    /// New connections are closed at once.
+    /// Whether new connections are closed at once.
     pub fn refuse(&self, on: bool) {
-        self.faults.refuse.store(on, Ordering::SeqCst);
+        self.shared.refusing.store(on, Ordering::SeqCst);
     }
 
     /// Cuts every connection there is.
     pub fn cut(&self) {
-        for stream in self.faults.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for relay in self.shared.open.lock().unwrap().drain(..) {
+            let _ = relay.client.shutdown(Shutdown::Both);
+            let _ = relay.server.shutdown(Shutdown::Both);
         }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.faults.stopped.store(true, Ordering::SeqCst);
+        self.shared.stopped.store(true, Ordering::SeqCst);
         self.cut();
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn relay(from: &TcpStream, to: &TcpStream, faults: &Arc<Faults>, replies: bool) {
+fn copy(from: &TcpStream, to: &TcpStream, muted: Option<Arc<AtomicBool>>) {
     let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
-    let faults = faults.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            if replies && faults.swallow_replies.load(Ordering::SeqCst) {
+            if muted.as_ref().is_some_and(|muted| muted.load(Ordering::SeqCst)) {
                 continue;
             }
             if to.write_all(&buffer[..read]).is_err() {

@@ -29,6 +29,13 @@ impl RedisServer {
         RedisServer { child, port, dir, args }
     }
 
+    /// A sentinel, from its configuration file, which it rewrites.
+    pub fn sentinel(port: u16, dir: TempDir, config: String) -> RedisServer {
+        let args = vec![config, "--sentinel".into(), "--port".into(), port.to_string()];
+        let child = run(&dir, &args, "+monitor");
+        RedisServer { child, port, dir, args }
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -64,20 +71,20 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
+    let path = dir.path().to_str().expect("temporary paths are UTF-8");
+    let mut all: Vec<String> =
+        ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            .map(str::to_owned)
+            .to_vec();
+    all.extend(["--dir".to_owned(), path.to_owned()]);
+    all.extend_from_slice(args);
+    run(dir, &all, "Ready to accept connections")
+}
+
+/// Starts a process and waits until its log says that it is ready.
+fn run(dir: &TempDir, args: &[String], ready: &str) -> Child {
     let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
     let mut child = Command::new("redis-server")
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-        ])
-        .arg(dir.path())
         .args(args)
         .stdout(Stdio::from(log))
         .stderr(Stdio::null())
@@ -86,7 +93,7 @@ fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-        if log.contains("Ready to accept connections") {
+        if log.contains(ready) {
             return child;
         }
         if let Ok(Some(status)) = child.try_wait() {
