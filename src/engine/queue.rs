@@ -129,6 +129,8 @@ impl Ticket {
         queues().get_mut(&self.place).is_some_and(|queue| {
             let others_first = queue.others_first > 0;
             queue.others_first = queue.others_first.saturating_sub(1);
+            // Whoever is the head when the others have had their head start asks.
+            queue.free_at = None;
             others_first
         })
     }

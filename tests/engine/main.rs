@@ -10,6 +10,7 @@ mod fairness;
 mod hand_over;
 mod hints;
 mod keep;
+mod model;
 mod once;
 mod policy;
 mod queue;

@@ -110,8 +110,12 @@ pub struct Process {
 
 impl Process {
     pub fn new(backend: MemoryBackend) -> Process {
+        Process::with_timeout(backend, OPERATION_TIMEOUT)
+    }
+
+    pub fn with_timeout(backend: MemoryBackend, operation_timeout: Duration) -> Process {
         let (backend, environment) = (Arc::new(backend), Arc::new(Recorder::default()));
-        let options = ClientOptions { operation_timeout: OPERATION_TIMEOUT };
+        let options = ClientOptions { operation_timeout };
         let client = Client::new(backend.clone(), options, environment.clone(), Handle::current());
         Process { backend, client, environment }
     }
