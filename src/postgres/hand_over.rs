@@ -81,8 +81,9 @@ impl HandOver {
         };
         let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(busy())) };
         let Reply::Answer(acquired) = acquired else { return Ok(Err(busy().unknown())) };
-        Ok(released
-            .and_then(|released| Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?) })))
+        Ok(released.and_then(|released| {
+            Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?), others: 0 })
+        }))
     }
 
     fn parameters(&self) -> Parameters<'_> {
@@ -91,12 +92,14 @@ impl HandOver {
 
     fn read(&self, row: Option<&Row>) -> Result<Outcome> {
         let Some(row) = row else { return Ok(Outcome::Unlike) };
-        if column::<bool>(row, "yielded")? {
-            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None }));
+        let others: Option<i64> = column(row, "others")?;
+        if let Some(others) = others {
+            let others = u32::try_from(others).unwrap_or(1);
+            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None, others }));
         }
         if let Some(lease) = self.next.taken(row)? {
             let next = Some(Acquired::Granted(lease));
-            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next }));
+            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next, others: 0 }));
         }
         match column::<Option<bool>>(row, "mine")? {
             Some(false) => Ok(Outcome::Busy),

@@ -92,7 +92,6 @@ impl Pool {
         self.0.waits.close();
         self.0.idle().clear();
     }
-
 }
 
 impl Inner {
