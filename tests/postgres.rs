@@ -4,14 +4,27 @@ mod support;
 
 #[path = "postgres/conformance.rs"]
 mod conformance;
+#[path = "postgres/faults.rs"]
+mod faults;
+#[path = "postgres/originals.rs"]
+mod originals;
+#[path = "postgres/poolers.rs"]
+mod poolers;
+#[path = "postgres/schema.rs"]
+mod schema;
+#[path = "postgres/targets.rs"]
+mod targets;
+#[path = "postgres/wakes.rs"]
+mod wakes;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation};
-use syncguard::lock::{Key, Lease, LockId, Ttl};
+use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, Ttl};
 use syncguard::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::secret::Password;
 use syncguard::settings::{Setting, Settings, Target};
 
 use support::postgres_server::PostgresServer;
+use tokio_postgres::Client;
 
 pub fn settings(values: &[(&str, Setting)]) -> Settings {
     values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
@@ -72,4 +85,32 @@ pub fn assert_held(acquired: &Acquired) {
 
 pub fn assert_done<T: std::fmt::Debug>(mutation: &Mutation<T>) {
     assert!(matches!(mutation, Mutation::Done(_)), "{mutation:?}");
+}
+
+pub fn assert_is(error: &Error, code: Code, retryable: bool, outcome: Outcome) {
+    assert_eq!(
+        (error.code(), error.is_retryable(), error.outcome()),
+        (code, retryable, outcome),
+        "{error:?}"
+    );
+}
+
+pub fn millis(number: u32) -> Setting {
+    Setting::Number(number.into())
+}
+
+/// Waits for what happens in the background, and fails when it does not.
+pub async fn eventually(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if happened().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("not within 5 s: {what}");
+}
+
+/// One value of one row.
+pub async fn ask<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, sql: &str) -> T {
+    client.query_one(sql, &[]).await.expect("an answer").get(0)
 }

@@ -114,7 +114,7 @@ impl PostgresServer {
                 ["setpriv", "--reuid", &account, "--regid", &account, "--clear-groups"].map(Into::into),
             );
         }
-        words.extend([program.to_owned(), "-D".to_owned(), self.data("")]);
+        words.extend([find(program), "-D".to_owned(), self.data("")]);
         words.extend(args.iter().map(|arg| (*arg).to_owned()));
         words
     }
@@ -126,6 +126,21 @@ impl Drop for PostgresServer {
         let words = self.command("pg_ctl", &["stop", "-m", "immediate", "-w"]);
         let _ = Command::new(&words[0]).args(&words[1..]).output();
     }
+}
+
+/// Debian keeps the server's programs off the PATH.
+pub fn find(program: &str) -> String {
+    let on_path = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    if on_path {
+        return program.to_owned();
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> = versions.map(|version| version.path().join("bin").join(program)).collect();
+    found.retain(|path| path.is_file());
+    found.sort();
+    let found = found.pop().unwrap_or_else(|| panic!("{program} is missing; install the package postgresql"));
+    found.to_str().expect("paths of Debian are ASCII").to_owned()
 }
 
 /// `nobody`, which every Unix has.
