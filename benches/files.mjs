@@ -1,5 +1,6 @@
 // Locks without a server: the file backend and FileLock against proper-lockfile, on one filesystem.
-// proper-lockfile runs with `realpath: false`, its cheaper way.
+// proper-lockfile runs with `realpath: false`, its cheaper way. The directory is below TMPDIR; which filesystem that is
+// on decides much, so it is named.
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,7 +8,7 @@ import lockfile from 'proper-lockfile'
 import { createFileBackend, FileLock } from 'syncguard/file'
 import { startHolder } from './support/holders.mjs'
 import { inTurns, latency, median, round, table, throughput } from './support/measure.mjs'
-import { temporaryDirectory } from './support/place.mjs'
+import { filesystem, temporaryDirectory } from './support/place.mjs'
 
 const dir = temporaryDirectory()
 const ttlMs = 30_000
@@ -39,13 +40,13 @@ const contenders = [
   }
 ]
 
-const alone = await inTurns(contenders, 5, ({ cycle }) => latency(cycle, { count: 400 }))
-const anew = await inTurns(contenders, 5, ({ cycle }) => latency(() => cycle(`new-${fresh++}`), { count: 200 }))
+const alone = await inTurns(contenders, 5, ({ cycle }) => latency(cycle, { count: 400, ms: 300 }))
+const anew = await inTurns(contenders, 5, ({ cycle }) => latency(() => cycle(`new-${fresh++}`), { count: 200, ms: 300 }))
 const busy = await inTurns(contenders, 5, ({ cycle }) => throughput(cycle, { inFlight: 8, ms: 400 }))
 const us = (results, name) => median(results.get(name))
 const perSecond = (name) => median(busy.get(name).map((r) => r.perSecond))
 table(
-  'acquire + release: one at a time on one key and on a new key each time (median), and 8 in flight on distinct keys',
+  `acquire + release on ${filesystem(dir)}: one at a time on one key and on a new key each time (median), and 8 in flight on distinct keys`,
   contenders.map(({ name }) => ({
     contender: name,
     'one key, µs': round(us(alone, name), 0),

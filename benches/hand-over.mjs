@@ -5,7 +5,7 @@ import { fork } from 'node:child_process'
 import { median, quantile, round, table } from './support/measure.mjs'
 import { answer } from './support/holders.mjs'
 import { pingPong } from './support/ping-pong.mjs'
-import { temporaryDirectory } from './support/place.mjs'
+import { filesystem, temporaryDirectory } from './support/place.mjs'
 import { startRedis } from './support/redis.mjs'
 
 const PROCESSES = 4
@@ -15,9 +15,11 @@ const ROUNDS = 3
 
 // The first is ours; the second is the peer whose p99 is the yardstick.
 const stores = {
-  redis: { title: 'Redis', contenders: ['syncguard', 'redis-semaphore', 'redlock'], open: async () => (await startRedis()).url },
-  files: { title: 'files', contenders: ['syncguard', 'proper-lockfile'], open: async () => temporaryDirectory() }
+  redis: { contenders: ['syncguard', 'redis-semaphore', 'redlock'], open: async () => ({ target: (await startRedis()).url, title: 'Redis' }) },
+  files: { contenders: ['syncguard', 'proper-lockfile'], open: async () => filesOf(temporaryDirectory()) }
 }
+
+const filesOf = (dir) => ({ target: dir, title: `files on ${filesystem(dir)}` })
 
 async function contend(name, store, target) {
   const worker = new URL('support/contender.mjs', import.meta.url)
@@ -44,8 +46,8 @@ async function contend(name, store, target) {
 }
 
 async function contest(store) {
-  const { title, contenders, open } = stores[store]
-  const target = await open()
+  const { contenders, open } = stores[store]
+  const { target, title } = await open()
   const floor = await pingPong(store, target, 300)
   const results = new Map(contenders.map((name) => [name, []]))
   for (let i = 0; i < ROUNDS; i++) {
