@@ -1,7 +1,7 @@
 // The entry "syncguard/pid".
 
-import { invalid } from "./errors.js";
-import { errorOf, isFailure, type LockError, unwrap } from "./errors.js";
+import "./environment.js";
+import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
 import { native, type SingleInstance } from "./native.js";
 
 export { LockError } from "./errors.js";
