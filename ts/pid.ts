@@ -4,8 +4,6 @@ import "./environment.js";
 import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
 import { native, type SingleInstance } from "./native.js";
 
-export { LockError } from "./errors.js";
-
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
 export type GuardState = "OK" | "OK_STALE_LOCK_REMOVED" | "CONFIRMED_TO_NOT_START";
 
