@@ -62,6 +62,19 @@ async fn a_demoted_master_is_left() {
 }
 
 #[tokio::test]
+async fn what_the_sentinel_calls_a_master_must_be_one() {
+    let sentinels = Sentinels::of_one();
+    let mut client = sentinels.servers[0].client();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut client).unwrap();
+    let backend = backend(&sentinels.url());
+    let error = backend.acquire(&request("a")).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::ServiceUnavailable, Outcome::NotApplied));
+    assert!(error.is_retryable() && error.message().contains("no master"), "{error}");
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
+    take(&backend, "a").await;
+}
+
+#[tokio::test]
 async fn one_reachable_sentinel_is_enough_and_an_unknown_name_is_said() {
     let sentinels = Sentinels::start();
     let list = format!("127.0.0.1:{},127.0.0.1:{}", free_port(), sentinels.sentinel.port);
