@@ -10,7 +10,7 @@ import { startRedis } from './support/redis.mjs'
 
 const PROCESSES = 4
 const WAITERS = 5
-const ROUND_MS = 2500
+const ROUND_MS = 2000
 const ROUNDS = 3
 
 // The first is ours; the second is the peer whose p99 is the yardstick.
@@ -48,7 +48,7 @@ async function contend(name, store, target) {
 async function contest(store) {
   const { contenders, open } = stores[store]
   const { target, title } = await open()
-  const floor = await pingPong(store, target, 300)
+  const floor = await pingPong(store, target, 200)
   const results = new Map(contenders.map((name) => [name, []]))
   for (let i = 0; i < ROUNDS; i++) {
     for (const name of contenders) results.get(name).push(await contend(name, store, target))
