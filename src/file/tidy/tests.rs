@@ -114,6 +114,15 @@ fn a_step_is_due_after_a_share_of_new_keys() {
 }
 
 #[tokio::test]
+async fn a_deleted_directory_is_not_made_again() {
+    let fixture = FileFixture::new();
+    let directory = Directory::open(fixture.directory()).unwrap();
+    std::fs::remove_dir_all(fixture.directory()).unwrap();
+    assert!(step(fixture.directory(), &directory, 0, STEP).is_err());
+    assert!(!fixture.directory().exists());
+}
+
+#[tokio::test]
 async fn a_step_is_small() {
     let fixture = FileFixture::new();
     fixture.backend().await;
