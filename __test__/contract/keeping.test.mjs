@@ -15,7 +15,7 @@ eachBackend((fixture) => {
     const held = isGrant(await backend.acquire({ key, ttlMs: 400, autoExtend: true }))
     await sleep(1400)
     assert.ok(held.isValid() && !held.signal.aborted)
-    assert.equal(await fixture.open().isLocked({ key }), true)
+    assert.equal(await fixture.observer.isLocked({ key }), true)
     assert.deepEqual(await held.release(), { ok: true })
     assert.equal(await backend.isLocked({ key }), false)
     await lock(
@@ -155,7 +155,7 @@ eachBackend((fixture) => {
       program.say({ do: 'release' })
       assert.equal((await program.hear('released')).ok, false)
       assert.ok(next.isValid())
-      assert.equal(await fixture.open().isLocked({ key }), true, 'the successor keeps it')
+      assert.equal(await fixture.observer.isLocked({ key }), true, 'the successor keeps it')
       await program.kill()
     }
   })
@@ -177,7 +177,7 @@ eachBackend(
       assert.deepEqual({ ...losses[0][1] }, { key, lockId: held.lockId, fence: held.fence })
       assert.deepEqual(await held.extend(1000), { ok: false })
       await sleep(500)
-      assert.equal(await fixture.open().isLocked({ key }), false, 'it never re-acquires')
+      assert.equal(await fixture.observer.isLocked({ key }), false, 'it never re-acquires')
     })
 
     test('a store that hangs: the signal fires before the lease can expire there', async () => {
@@ -187,7 +187,7 @@ eachBackend(
       await sleep(100)
       proxy.freeze()
       await new Promise((resolve) => held.signal.addEventListener('abort', resolve, { once: true }))
-      assert.equal(await fixture.open().isLocked({ key }), true, 'the store still has it when the holder hears of the loss')
+      assert.equal(await fixture.observer.isLocked({ key }), true, 'the store still has it when the holder hears of the loss')
       assert.equal(held.isValid(), false)
     })
 

@@ -10,6 +10,7 @@ class Direction {
   #queue = []
   #pumping = false
   #faults = {}
+  #ended = false
 
   constructor(from, to, onData) {
     this.from = from
@@ -17,6 +18,10 @@ class Direction {
     from.on('data', (chunk) => {
       onData(chunk)
       this.#queue.push(chunk)
+      this.#pump()
+    })
+    from.on('end', () => {
+      this.#ended = true
       this.#pump()
     })
   }
@@ -65,6 +70,7 @@ class Direction {
       await this.#forward(chunk)
     }
     this.#pumping = false
+    if (this.#ended && this.#queue.length === 0) this.to.end()
   }
 
   async #forward(chunk) {
@@ -96,8 +102,6 @@ class Connection {
     this.toClient = new Direction(server, client, () => {})
     for (const [one, other] of [[client, server], [server, client]]) {
       one.on('error', () => other.resetAndDestroy())
-      one.on('end', () => other.end())
-      one.on('close', () => other.destroy())
     }
   }
 
@@ -136,7 +140,7 @@ export class FaultProxy {
   /** `target`: { port, host? } or { path }. */
   static async start(target) {
     const proxy = new FaultProxy()
-    proxy.#server = createServer((client) => proxy.#accept(client, target)).listen(0, '127.0.0.1')
+    proxy.#server = createServer({ allowHalfOpen: true }, (client) => proxy.#accept(client, target)).listen(0, '127.0.0.1')
     await once(proxy.#server, 'listening')
     proxy.#server.unref()
     atExit(() => proxy.stop())
@@ -203,7 +207,7 @@ export class FaultProxy {
   #accept(client, target) {
     client.on('error', () => {})
     if (this.#refusing) return client.resetAndDestroy()
-    const connection = new Connection(client, connect(target), (from, chunk) => this.#request(from, chunk))
+    const connection = new Connection(client, connect({ host: '127.0.0.1', port: target.port, path: target.path, allowHalfOpen: true }), (from, chunk) => this.#request(from, chunk))
     this.connections.push(connection)
     client.on('close', () => (this.connections = this.connections.filter((each) => each !== connection)))
     if (this.#frozen) connection.freeze()
