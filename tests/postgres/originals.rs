@@ -220,3 +220,36 @@ async fn joined_requests_answer_each_their_own() {
     }
     assert_done(&backend.release(&Owner::from(held)).await.unwrap());
 }
+
+#[tokio::test]
+async fn expired_rows_go_in_small_steps_and_fences_never_do() {
+    let server = server().await;
+    let client = server.client().await;
+    client
+        .batch_execute(
+            "INSERT INTO syncguard_locks SELECT 'old' || n, lpad(n::text, 22, '0'),
+                 floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - 3600000 + n, 0, '000000000000001', 'old' || n
+             FROM generate_series(1, 250) n;
+             INSERT INTO syncguard_fence_counters SELECT 'fence:old' || n, 1 FROM generate_series(1, 250) n;
+             INSERT INTO syncguard_locks VALUES ('garbled', 'nobody', 5, 0, 'none', 'garbled');
+             INSERT INTO syncguard_locks SELECT 'recent', 'CCCCCCCCCCCCCCCCCCCCCC',
+                 floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - 60000, 0, '000000000000001', 'recent'",
+        )
+        .await
+        .unwrap();
+    let backend = backend(&server.url());
+    let mut lowest = 250;
+    eventually("all of the old ones go", async || {
+        let lease = take(&backend, "a").await;
+        assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
+        let left: i64 = ask(&client, "SELECT count(*) FROM syncguard_locks WHERE key LIKE 'old%'").await;
+        assert!(lowest - left <= 200, "a step is small");
+        lowest = left;
+        left == 0
+    })
+    .await;
+    let kept: String = ask(&client, "SELECT string_agg(key, ' ' ORDER BY key) FROM syncguard_locks").await;
+    assert_eq!(kept, "garbled recent", "neither what can't be read nor what has just expired");
+    let fences: i64 = ask(&client, "SELECT count(*) FROM syncguard_fence_counters").await;
+    assert_eq!(fences, 251);
+}
