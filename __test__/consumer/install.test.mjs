@@ -2,7 +2,7 @@
 // CommonJS and TypeScript.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, cpSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -31,9 +31,10 @@ function npm(cwd, ...args) {
 
 /** What of this machine's binary there is: the platform and the file. */
 function binary() {
-  const file = readdirSync(root).find((each) => each.endsWith('.node'))
-  assert.ok(file, 'no addon was built: npm run build:native')
-  return { file, platform: file.split('.')[1] }
+  const files = readdirSync(join(root, 'npm')).map((platform) => ({ platform, file: `${napi.binaryName}.${platform}.node` }))
+  const built = files.find(({ file }) => existsSync(join(root, file)))
+  assert.ok(built, 'no addon was built: npm run build:native')
+  return built
 }
 
 /** Packs both packages as a release would, and answers the paths of the tarballs. */

@@ -107,10 +107,10 @@ eachBackend(
     test('abort in the middle of a call rejects at once, and the late grant is released', async () => {
       const { proxy, open } = await fixture.proxied()
       const backend = open()
-      await backend.isLocked({ key: uniqueKey() })
+      await lock(backend, () => {}, { key: uniqueKey() })
       for (const wrap of [(key, signal) => backend.acquire({ key, ttlMs: 30_000, signal }), (key, signal) => lock(backend, () => assert.fail('fn ran'), { key, signal })]) {
         const key = uniqueKey()
-        for (const connection of proxy.connections) connection.toClient.freeze()
+        const held = proxy.holdReplyTo(key)
         const controller = new AbortController()
         const call = wrap(key, controller.signal)
         call.catch(() => {})
@@ -121,7 +121,7 @@ eachBackend(
         })
         isLockError(error, 'Aborted')
         assert.ok(ms < 100, `aborted after ${ms} ms`)
-        for (const connection of proxy.connections) connection.toClient.thaw()
+        ;(await held).toClient.thaw()
         await until(async () => !(await fixture.observer.isLocked({ key })), { what: 'the release of the late grant' })
       }
     })

@@ -80,7 +80,7 @@ class Direction {
     if (this.#faults.trickling) {
       for (const byte of passed) {
         this.to.write(Buffer.of(byte))
-        await sleep(0)
+        await new Promise(setImmediate)
       }
     } else if (passed.length > 0) {
       this.to.write(passed)
@@ -134,7 +134,7 @@ export class FaultProxy {
   #frozen = false
   #refusing = false
   #script
-  #swallowing
+  #onText
   #observers = new Set()
 
   /** `target`: { port, host? } or { path }. */
@@ -182,20 +182,32 @@ export class FaultProxy {
     for (const connection of [...this.connections]) connection.reset()
   }
 
+  /** The next request that contains `text` is passed on; what comes back waits for `connection.toClient.thaw()`. Answers the connection. */
+  holdReplyTo(text) {
+    return new Promise((resolve) => {
+      this.#onText = {
+        text,
+        act: (connection) => {
+          connection.toClient.freeze()
+          resolve(connection)
+        }
+      }
+    })
+  }
+
   /**
    * The next request that contains `text` is passed on; nothing of what the server then says on that connection comes
    * back. Resolves, when the server has had time to act, with the connection, which is then reset unless `keep`.
    */
   swallowReplyTo(text, { keep = false } = {}) {
     return new Promise((resolve) => {
-      this.#swallowing = async (connection) => {
-        this.#swallowing = undefined
+      const act = async (connection) => {
         connection.toClient.drop()
         await once(connection.server, 'data')
         if (!keep) connection.reset()
         resolve(connection)
       }
-      this.#swallowing.text = text
+      this.#onText = { text, act }
     })
   }
 
@@ -217,6 +229,9 @@ export class FaultProxy {
 
   #request(connection, chunk) {
     for (const observe of this.#observers) observe(chunk, connection)
-    if (this.#swallowing && chunk.includes(this.#swallowing.text)) this.#swallowing(connection)
+    const { text, act } = this.#onText ?? {}
+    if (text === undefined || !chunk.includes(text)) return
+    this.#onText = undefined
+    act(connection)
   }
 }

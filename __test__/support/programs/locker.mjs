@@ -10,6 +10,7 @@ const backend = create(config.target, { ...config.options, onReleaseError: () =>
 const register = config.register === undefined ? undefined : await openRegister(config.register)
 const busy = setInterval(() => {}, 1 << 30)
 let held
+let stopped = false
 
 const state = () => ({ isValid: held.isValid(), aborted: held.signal.aborted, remainingMs: held.remainingMs() })
 const codeOf = (error) => error.code ?? String(error)
@@ -44,7 +45,7 @@ async function contend(message) {
   const { waiters = 1, turns = Infinity, forMs = Infinity } = message
   const end = performance.now() + forMs
   const one = async (waiter) => {
-    for (let i = 0; i < turns && performance.now() < end; i++) await turn(waiter, message)
+    for (let i = 0; i < turns && performance.now() < end && !stopped; i++) await turn(waiter, message)
   }
   await Promise.all(Array.from({ length: waiters }, (_, waiter) => one(waiter)))
   say({ is: 'contended' })
@@ -56,6 +57,9 @@ const actions = {
     held = await backend.acquire({ key, ttlMs, autoExtend, onLeaseLost: (error) => say({ is: 'lost', code: error.code }) })
     held.signal.addEventListener('abort', () => say({ is: 'aborted', code: held.signal.reason.code, at: performance.now() }))
     say({ is: 'held', ok: held.ok, lockId: held.lockId, fence: held.fence, expiresAtMs: held.expiresAtMs })
+  },
+  async stop() {
+    stopped = true
   },
   async release() {
     say({ is: 'released', ...(await held.release()) })
