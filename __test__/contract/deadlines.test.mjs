@@ -197,7 +197,9 @@ eachBackend(
     test('replies that come byte by byte are understood', async () => {
       const { proxy, open } = await fixture.proxied()
       proxy.onConnection((connection) => (connection.toClient.trickle(), connection.toServer.trickle()))
-      const held = isGrant(await open().acquire({ key: uniqueKey(), ttlMs: 30_000 }))
+      // PostgreSQL's statements are some thousand bytes.
+      const patient = { operationTimeoutMs: 30_000, connectTimeoutMs: 30_000 }
+      const held = isGrant(await open(patient).acquire({ key: uniqueKey(), ttlMs: 60_000 }))
       assert.deepEqual(await held.release(), { ok: true })
     })
   },

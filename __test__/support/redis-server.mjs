@@ -66,7 +66,7 @@ export class RedisServer extends ServerProcess {
       host: '127.0.0.1',
       port: this.port,
       password,
-      tls: tls && { ca: readFileSync(tls.ca.cert), ...(tls.clientAuth && clientPair(tls)) },
+      tls: tls && { ca: readFileSync(tls.ca.cert), checkServerIdentity: () => undefined, ...(tls.clientAuth && clientPair(tls)) },
       retryStrategy: () => 20,
       maxRetriesPerRequest: null,
       ...options
