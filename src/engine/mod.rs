@@ -13,6 +13,8 @@ mod keeper;
 mod leases;
 mod policy;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod release;
 mod search;
 mod subscription;
