@@ -2,7 +2,9 @@
 //! deadline, the operation timeout, undo. A backend does one attempt; this decides about the next.
 
 mod acquire;
+mod asked;
 mod attempt;
+mod by_lock_id;
 mod client;
 mod clock;
 mod deadline;
@@ -45,6 +47,7 @@ struct Shared {
     options: ClientOptions,
     environment: Arc<dyn Environment>,
     leases: leases::Leases,
+    asked: asked::Asked,
     runtime: Handle,
     tasks: TaskTracker,
     closed: CancellationToken,

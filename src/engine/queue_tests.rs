@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asked::Asked;
 use super::clock::Moment;
 use super::leases::Leases;
 use super::queue::{HandingOver, Place, Release, Ticket, hint_head, plan_release, queues_of};
@@ -31,6 +32,7 @@ impl Line {
             options: ClientOptions::default(),
             environment: Arc::new(NoEnvironment),
             leases: Leases::default(),
+            asked: Asked::default(),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
