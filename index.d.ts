@@ -6,7 +6,9 @@
  * again may help, `context.outcome` whether the request may have been applied by the store.
  */
 export declare class LockError extends Error {
+	/** What kind of failure it is. */
 	code: LockErrorCode;
+	/** What else is known. */
 	context?: LockErrorContext;
 	/** `message` defaults to the code; `context.cause` becomes the standard `cause` as well. */
 	constructor(code: LockErrorCode, message?: string, context?: LockErrorContext);
@@ -69,7 +71,10 @@ export type OwnershipLookup = {
 	lockId: string;
 	signal?: AbortSignal;
 };
-/** A granted acquire: the lock id is the right to release and extend, so treat it as a secret. */
+/**
+ * A granted acquire: the lock id is the right to release and extend, so treat it as a secret. `expiresAtMs` is in Unix
+ * milliseconds by the store's clock.
+ */
 export type AcquireOk<C> = {
 	ok: true;
 	lockId: string;
@@ -138,7 +143,7 @@ export type NativeAcquireResult<C> = (AcquireOk<C> & NativeLockHandle) | ({
 	ok: false;
 	reason: "locked";
 } & NativeLockHandle);
-/** A lease as `lookup` tells it: hashes in place of the key and the lock id. */
+/** A lease as `lookup` tells it: hashes in place of the key and the lock id; times in Unix milliseconds by the store's clock. */
 export type LockInfo<C> = {
 	keyHash: HashId;
 	lockIdHash: HashId;
@@ -277,8 +282,11 @@ export type LockFunction = (<T>(fn: (handle: HeldLock) => Promise<T> | T, config
 export type LockEvent = {
 	/** "acquire", "release", "extend", "isLocked" or "lookup". */
 	type: string;
+	/** The key, where the operation or its answer has one. */
 	keyHash?: HashId;
+	/** The lock id, where the operation or its answer has one. */
 	lockIdHash?: HashId;
+	/** "fail" for an error and for an answer of no. */
 	result: "ok" | "fail";
 	/** Why an operation answered no. */
 	reason?: "expired" | "not-found" | "locked";
@@ -286,6 +294,7 @@ export type LockEvent = {
 	key?: string;
 	/** Only where `includeRaw` allows it. */
 	lockId?: string;
+	/** How long the operation took, in milliseconds. */
 	durationMs?: number;
 	/** The code of the error that the operation rejected with. */
 	error?: string;
@@ -304,8 +313,11 @@ export interface TelemetryOptions {
 export type LockErrorCode = "ServiceUnavailable" | "AuthFailed" | "InvalidArgument" | "RateLimited" | "NetworkTimeout" | "AcquisitionTimeout" | "Aborted" | "Internal" | "LeaseLost";
 /** What is known about a failure. */
 export interface LockErrorContext {
+	/** What the operation was about. Not enumerable in errors of this package, so that printing one does not show it. */
 	key?: string;
+	/** The same for an operation by lock id, which is a secret. */
 	lockId?: string;
+	/** What went wrong below; also the error's own `cause`. */
 	cause?: unknown;
 	/** Whether trying again may help. */
 	retryable?: boolean;

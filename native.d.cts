@@ -7,6 +7,7 @@ export type Failure = {
   outcome: 'not-applied' | 'unknown'
   cause?: string
   foreign?: number
+  holder?: { pid?: number; host?: string; sinceMs?: number; commandLine?: string }
 }
 export type Grant = { ok: true; lockId: string; expiresAtMs: number; fence: string }
 export type Refused = { ok: false; reason: 'expired' | 'not-found' }
@@ -68,6 +69,20 @@ export declare class Client {
   close(): Promise<null | Failure>
 }
 
+/** A lease file as JavaScript holds it. The slot is where TypeScript keeps its callbacks. */
+export declare class FileLock {
+  acquire(): Promise<null | Failure>
+  release(): Promise<{ ok: true } | Refused | Failure>
+  get held(): boolean
+}
+
+/** The claim to be the only instance, as JavaScript holds it. */
+export declare class SingleInstance {
+  /** Answers the state and the path. */
+  start(): Promise<string | Failure>
+  cleanup(): Promise<null | Failure>
+}
+
 /** Registers the function that gets this thread's events. Once, before anything asynchronous. */
 export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): void
 
@@ -78,6 +93,9 @@ export declare function constants(): Constants
 
 /** Crosses the boundary and comes back: the floor of every call, for the benchmark. */
 export declare function emptyCall(): Promise<null>
+
+/** Opens nothing yet. */
+export declare function fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): FileLock | Failure
 
 export declare function formatFence(value: unknown): string | Failure
 
@@ -107,5 +125,11 @@ export declare function releaseForeign(cancel: Cancel | undefined | null, lockId
 
 /** Answers an event that carries a call number. */
 export declare function settle(call: number, result: unknown): void
+
+/** Makes the PostgreSQL tables. */
+export declare function setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>
+
+/** Claims nothing yet. */
+export declare function singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
 
 export declare function validateLockId(lockId: unknown): null | Failure

@@ -1,47 +1,35 @@
-// How soon the next waiter enters: 4 processes with 5 waiters each on one key of a Redis, 2 ms inside.
-// Beside the peers a floor: a SUBSCRIBE/PUBLISH ping-pong between two connections.
+// How soon the next waiter enters: 4 processes with 5 waiters each on one key, 2 ms inside, over a Redis and over files.
+// Beside the peers a floor: a ping-pong between two processes, SUBSCRIBE/PUBLISH or fs.watch (inotify on Linux).
+// Both stores, or the one that is named: node benches/hand-over.mjs files
 import { fork } from 'node:child_process'
-import { performance } from 'node:perf_hooks'
-import Redis from 'ioredis'
 import { median, quantile, round, table } from './support/measure.mjs'
+import { answer } from './support/holders.mjs'
+import { pingPong } from './support/ping-pong.mjs'
+import { filesystem, temporaryDirectory } from './support/place.mjs'
 import { startRedis } from './support/redis.mjs'
 
 const PROCESSES = 4
 const WAITERS = 5
-const ROUND_MS = 4000
-const names = ['syncguard', 'redis-semaphore', 'redlock']
+const ROUND_MS = 2000
+const ROUNDS = 3
 
-const server = await startRedis()
-
-async function pingPong(count) {
-  const [a, b] = [new Redis(server.url), new Redis(server.url)]
-  const [toA, toB] = [new Redis(server.url), new Redis(server.url)]
-  await a.subscribe('pong')
-  await b.subscribe('ping')
-  b.on('message', () => toA.publish('pong', ''))
-  const times = []
-  for (let i = 0; i < count; i++) {
-    const begin = performance.now()
-    const answered = new Promise((resolve) => a.once('message', resolve))
-    await toB.publish('ping', '')
-    await answered
-    times.push((performance.now() - begin) / 2) // one way
-  }
-  for (const client of [a, b, toA, toB]) client.disconnect()
-  return times
+// The first is ours; the second is the peer whose p99 is the yardstick.
+const stores = {
+  redis: { contenders: ['syncguard', 'redis-semaphore', 'redlock'], open: async () => ({ target: (await startRedis()).url, title: 'Redis' }) },
+  files: { contenders: ['syncguard', 'proper-lockfile'], open: async () => filesOf(temporaryDirectory()) }
 }
 
-async function contend(name) {
+const filesOf = (dir) => ({ target: dir, title: `files on ${filesystem(dir)}` })
+
+async function contend(name, store, target) {
   const worker = new URL('support/contender.mjs', import.meta.url)
-  const children = Array.from({ length: PROCESSES }, () => fork(worker, [name, server.url, String(WAITERS), String(ROUND_MS)]))
+  const config = JSON.stringify({ name, store, target, waiters: WAITERS, ms: ROUND_MS })
+  const children = Array.from({ length: PROCESSES }, () => fork(worker, [config]))
+  await Promise.all(children.map((child) => answer(child, name)))
+  for (const child of children) child.send('start')
   const turns = (
     await Promise.all(
-      children.map((child, process) =>
-        new Promise((resolve, reject) => {
-          child.once('message', (entries) => resolve(entries.map((entry) => ({ ...entry, process }))))
-          child.once('exit', (code) => code && reject(new Error(`${name}: a process failed`)))
-        })
-      )
+      children.map(async (child, process) => (await answer(child, name)).map((entry) => ({ ...entry, process })))
     )
   ).flat()
   turns.sort((x, y) => x.entered - y.entered)
@@ -53,23 +41,36 @@ async function contend(name) {
   const sum = shares.reduce((x, y) => x + y, 0)
   const jain = sum ** 2 / (shares.length * shares.reduce((x, y) => x + y * y, 0))
   const overlaps = gaps.filter((gap) => gap < -0.05).length
-  return { p50: median(gaps), p99: quantile(gaps, 0.99), perSecond: turns.length / (ROUND_MS / 1000), jain, overlaps }
+  const seconds = (turns.at(-1).released - turns[0].entered) / 1000
+  return { p50: median(gaps), p99: quantile(gaps, 0.99), perSecond: turns.length / seconds, jain, overlaps }
 }
 
-const floor = await pingPong(300)
-const results = new Map(names.map((name) => [name, []]))
-for (let round = 0; round < 3; round++) for (const name of names) results.get(name).push(await contend(name))
-const of = (name, what) => median(results.get(name).map((result) => result[what]))
-table(`4 processes x 5 waiters, 2 ms inside, Redis (one way of a ping-pong: median ${round(median(floor))} ms, p99 ${round(quantile(floor, 0.99))} ms)`,
-  names.map((name) => ({
-    contender: name,
-    'gap p50, ms': round(of(name, 'p50')),
-    'gap p99, ms': round(of(name, 'p99')),
-    'p99 to redis-semaphore': round(of(name, 'p99') / of('redis-semaphore', 'p99')),
-    'turns/s': round(of(name, 'perSecond'), 0),
-    'turns to best peer': round(of(name, 'perSecond') / Math.max(of('redis-semaphore', 'perSecond'), of('redlock', 'perSecond'))),
-    "Jain's index": round(of(name, 'jain'), 3),
-    overlaps: Math.max(...results.get(name).map((result) => result.overlaps))
-  })))
-server.stop()
+async function contest(store) {
+  const { contenders, open } = stores[store]
+  const { target, title } = await open()
+  const floor = await pingPong(store, target, 200)
+  const results = new Map(contenders.map((name) => [name, []]))
+  for (let i = 0; i < ROUNDS; i++) {
+    for (const name of contenders) results.get(name).push(await contend(name, store, target))
+  }
+  const of = (name, what) => median(results.get(name).map((result) => result[what]))
+  const [, yardstick] = contenders
+  const bestPeer = Math.max(...contenders.slice(1).map((name) => of(name, 'perSecond')))
+  table(
+    `${PROCESSES} processes x ${WAITERS} waiters, 2 ms inside, ${title} (one way of a ping-pong: median ${round(median(floor))} ms, p99 ${round(quantile(floor, 0.99))} ms)`,
+    contenders.map((name) => ({
+      contender: name,
+      'gap p50, ms': round(of(name, 'p50')),
+      'gap p99, ms': round(of(name, 'p99')),
+      [`p99 to ${yardstick}`]: round(of(name, 'p99') / of(yardstick, 'p99'), 3),
+      'turns/s': round(of(name, 'perSecond'), 0),
+      'turns to best peer': round(of(name, 'perSecond') / bestPeer),
+      "Jain's index": round(of(name, 'jain'), 3),
+      overlaps: Math.max(...results.get(name).map((result) => result.overlaps))
+    }))
+  )
+}
+
+const asked = process.argv.slice(2)
+for (const store of asked.length > 0 ? asked : Object.keys(stores)) await contest(store)
 process.exit(0)

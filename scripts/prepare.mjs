@@ -20,7 +20,7 @@ export function installPackages() {
   run('npm', ['ci', '--no-audit', '--no-fund'])
 }
 
-const addons = () => readdirSync(root).filter((name) => name.endsWith('.node'))
+const addons = () => readdirSync(root).filter((name) => /^syncguard\..+\.node$/.test(name))
 
 /** Builds the addon as users get it. Cargo knows best what is stale. */
 export function buildRelease() {

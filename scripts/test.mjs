@@ -28,7 +28,7 @@ async function sharedServers() {
 async function runNodeTests(files) {
   const servers = await sharedServers()
   try {
-    const options = ['--test-concurrency=2', '--test-timeout=120000', '--test-reporter=spec']
+    const options = ['--test-concurrency=3', '--test-timeout=300000', '--test-reporter=spec']
     await runAlongside(process.execPath, ['--test', ...options, ...files], { env: servers.env })
   } finally {
     await servers.stop()

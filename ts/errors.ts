@@ -6,7 +6,9 @@ import type { LockErrorCode, LockErrorContext } from "./types.js";
  * again may help, `context.outcome` whether the request may have been applied by the store.
  */
 export class LockError extends Error {
+  /** What kind of failure it is. */
   code: LockErrorCode;
+  /** What else is known. */
   declare context?: LockErrorContext;
 
   /** `message` defaults to the code; `context.cause` becomes the standard `cause` as well. */

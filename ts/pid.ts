@@ -1,10 +1,8 @@
 // The entry "syncguard/pid".
 
-import { invalid } from "./errors.js";
-import { errorOf, isFailure, type LockError, unwrap } from "./errors.js";
+import "./environment.js";
+import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
 import { native, type SingleInstance } from "./native.js";
-
-export { LockError } from "./errors.js";
 
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
 export type GuardState = "OK" | "OK_STALE_LOCK_REMOVED" | "CONFIRMED_TO_NOT_START";
@@ -18,10 +16,12 @@ export interface GuardData {
 /** Lets another instance start. Idempotent; the callback, if any, gets an error when the system refuses. */
 export type GuardCleanup = (done?: (error: LockError | null) => void) => Promise<void>;
 
+/** Told once how it went: `error` is null exactly when this process is the only instance; `cleanup` then ends that. */
 export type GuardCallback = (error: LockError | null, data: GuardData, cleanup: GuardCleanup) => void;
 
 /** The claim to be the only instance. */
 export interface GuardHandle extends AsyncDisposable {
+  /** "OK", or "OK_STALE_LOCK_REMOVED" where a dead instance's claim was replaced. */
   readonly state: GuardState;
   /** Lets another instance start. Idempotent. */
   cleanup: GuardCleanup;

@@ -18,6 +18,8 @@ export interface PostgresBackendOptions extends NativeBackendOptions {
   schema?: string;
   /** How many connections at most. Default: 4. */
   poolSize?: number;
+  /** Whether a pooler in transaction mode is in between: no prepared statements, no LISTEN. Default: found out. */
+  pgbouncer?: boolean;
 }
 
 /** The options with their defaults. */

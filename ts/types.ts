@@ -60,7 +60,10 @@ export type KeyLookup = { key: string; signal?: AbortSignal };
 /** Look up what a lock id holds. */
 export type OwnershipLookup = { lockId: string; signal?: AbortSignal };
 
-/** A granted acquire: the lock id is the right to release and extend, so treat it as a secret. */
+/**
+ * A granted acquire: the lock id is the right to release and extend, so treat it as a secret. `expiresAtMs` is in Unix
+ * milliseconds by the store's clock.
+ */
 export type AcquireOk<C> = { ok: true; lockId: string; expiresAtMs: number } & (C extends {
   supportsFencing: true;
 }
@@ -120,7 +123,7 @@ export type NativeAcquireResult<C> =
   | (AcquireOk<C> & NativeLockHandle)
   | ({ ok: false; reason: "locked" } & NativeLockHandle);
 
-/** A lease as `lookup` tells it: hashes in place of the key and the lock id. */
+/** A lease as `lookup` tells it: hashes in place of the key and the lock id; times in Unix milliseconds by the store's clock. */
 export type LockInfo<C> = {
   keyHash: HashId;
   lockIdHash: HashId;
@@ -245,8 +248,11 @@ export type LockFunction = (<T>(
 export type LockEvent = {
   /** "acquire", "release", "extend", "isLocked" or "lookup". */
   type: string;
+  /** The key, where the operation or its answer has one. */
   keyHash?: HashId;
+  /** The lock id, where the operation or its answer has one. */
   lockIdHash?: HashId;
+  /** "fail" for an error and for an answer of no. */
   result: "ok" | "fail";
   /** Why an operation answered no. */
   reason?: "expired" | "not-found" | "locked";
@@ -254,6 +260,7 @@ export type LockEvent = {
   key?: string;
   /** Only where `includeRaw` allows it. */
   lockId?: string;
+  /** How long the operation took, in milliseconds. */
   durationMs?: number;
   /** The code of the error that the operation rejected with. */
   error?: string;
@@ -284,8 +291,11 @@ export type LockErrorCode =
 
 /** What is known about a failure. */
 export interface LockErrorContext {
+  /** What the operation was about. Not enumerable in errors of this package, so that printing one does not show it. */
   key?: string;
+  /** The same for an operation by lock id, which is a secret. */
   lockId?: string;
+  /** What went wrong below; also the error's own `cause`. */
   cause?: unknown;
   /** Whether trying again may help. */
   retryable?: boolean;

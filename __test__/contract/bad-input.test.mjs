@@ -81,7 +81,7 @@ const ofBackend = {
     }
   },
   file: {
-    targets: ['', 'file:', 'http://x'],
+    targets: ['', 'file:'],
     options: { 'an unknown ownerDeath': [{ ownerDeath: 'forget' }, 'ownerDeath'] }
   }
 }

@@ -107,22 +107,22 @@ eachBackend(
     test('abort in the middle of a call rejects at once, and the late grant is released', async () => {
       const { proxy, open } = await fixture.proxied()
       const backend = open()
-      await backend.isLocked({ key: uniqueKey() })
+      await lock(backend, () => {}, { key: uniqueKey() })
       for (const wrap of [(key, signal) => backend.acquire({ key, ttlMs: 30_000, signal }), (key, signal) => lock(backend, () => assert.fail('fn ran'), { key, signal })]) {
         const key = uniqueKey()
-        for (const connection of proxy.connections) connection.toClient.freeze()
+        const held = proxy.holdReplyTo(key)
         const controller = new AbortController()
         const call = wrap(key, controller.signal)
         call.catch(() => {})
-        await until(() => fixture.open().isLocked({ key }), { what: 'the grant at the store' })
+        await until(() => fixture.observer.isLocked({ key }), { what: 'the grant at the store' })
         const { ms, error } = await timed(async () => {
           controller.abort()
           await call
         })
         isLockError(error, 'Aborted')
         assert.ok(ms < 100, `aborted after ${ms} ms`)
-        for (const connection of proxy.connections) connection.toClient.thaw()
-        await until(async () => !(await fixture.open().isLocked({ key })), { what: 'the release of the late grant' })
+        ;(await held).toClient.thaw()
+        await until(async () => !(await fixture.observer.isLocked({ key })), { what: 'the release of the late grant' })
       }
     })
 
@@ -159,11 +159,11 @@ eachBackend(
         { key, ttlMs: 30_000, acquisition: { timeoutMs: 4000, retryDelayMs: 30 } }
       )
       await swallowed
-      seen = await getByKeyRaw(fixture.open(), key)
+      seen = await getByKeyRaw(fixture.observer, key)
       assert.ok(seen, 'the lost attempt was granted at the store')
       const reclaimed = await work
       assert.deepEqual(reclaimed, { lockId: seen.lockId, fence: seen.fence })
-      assert.equal(await fixture.open().isLocked({ key }), false)
+      assert.equal(await fixture.observer.isLocked({ key }), false)
     })
 
     test('a single acquire whose reply was lost says so, and is undone', async () => {
@@ -176,7 +176,7 @@ eachBackend(
       assert.equal(error.context.outcome, 'unknown')
       const connection = await swallowed
       connection.reset()
-      await until(async () => !(await fixture.open().isLocked({ key })), { timeoutMs: 5000, what: 'the release of the lost grant' })
+      await until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 5000, what: 'the release of the lost grant' })
     })
 
     test('a connection that breaks in the middle of a call is an error of unknown outcome', async () => {

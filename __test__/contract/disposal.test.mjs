@@ -70,7 +70,7 @@ eachBackend(
       assert.equal(held.isValid(), false, 'a lease whose release has been sent is not to be relied on')
       proxy.thaw()
       assert.deepEqual(await held.release(), { ok: true }, 'gone by our own first release counts as released')
-      assert.equal(await fixture.open().isLocked({ key }), false)
+      assert.equal(await fixture.observer.isLocked({ key }), false)
       assert.deepEqual(await held.release(), { ok: false })
     })
 
@@ -80,7 +80,7 @@ eachBackend(
       await rejectsWith(held.release(), 'NetworkTimeout')
       proxy.thaw()
       await held[Symbol.asyncDispose]()
-      assert.equal(await fixture.open().isLocked({ key }), false)
+      assert.equal(await fixture.observer.isLocked({ key }), false)
       assert.deepEqual(reports, [])
     })
 
@@ -93,7 +93,7 @@ eachBackend(
       await rejectsWith(release, 'Aborted')
       proxy.thaw()
       await held[Symbol.asyncDispose]()
-      await until(async () => !(await fixture.open().isLocked({ key })), { what: 'the release' })
+      await until(async () => !(await fixture.observer.isLocked({ key })), { what: 'the release' })
     })
 
     for (const [env, logs] of [

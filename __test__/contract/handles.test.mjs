@@ -152,9 +152,9 @@ eachBackend((fixture) => {
 
   test('onLeaseLost never comes from a release', async () => {
     const losses = []
-    const held = await fixture.open().acquire({ key: uniqueKey(), ttlMs: 100, onLeaseLost: (error) => losses.push(error) })
+    const held = await fixture.open().acquire({ key: uniqueKey(), ttlMs: 500, onLeaseLost: (error) => losses.push(error) })
     await held.release()
-    await sleep(150)
+    await sleep(600)
     assert.deepEqual(losses, [])
   })
 

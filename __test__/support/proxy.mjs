@@ -10,6 +10,7 @@ class Direction {
   #queue = []
   #pumping = false
   #faults = {}
+  #ended = false
 
   constructor(from, to, onData) {
     this.from = from
@@ -17,6 +18,10 @@ class Direction {
     from.on('data', (chunk) => {
       onData(chunk)
       this.#queue.push(chunk)
+      this.#pump()
+    })
+    from.on('end', () => {
+      this.#ended = true
       this.#pump()
     })
   }
@@ -65,6 +70,7 @@ class Direction {
       await this.#forward(chunk)
     }
     this.#pumping = false
+    if (this.#ended && this.#queue.length === 0) this.to.end()
   }
 
   async #forward(chunk) {
@@ -74,7 +80,7 @@ class Direction {
     if (this.#faults.trickling) {
       for (const byte of passed) {
         this.to.write(Buffer.of(byte))
-        await sleep(0)
+        await new Promise(setImmediate)
       }
     } else if (passed.length > 0) {
       this.to.write(passed)
@@ -96,8 +102,6 @@ class Connection {
     this.toClient = new Direction(server, client, () => {})
     for (const [one, other] of [[client, server], [server, client]]) {
       one.on('error', () => other.resetAndDestroy())
-      one.on('end', () => other.end())
-      one.on('close', () => other.destroy())
     }
   }
 
@@ -130,13 +134,13 @@ export class FaultProxy {
   #frozen = false
   #refusing = false
   #script
-  #swallowing
+  #onText
   #observers = new Set()
 
   /** `target`: { port, host? } or { path }. */
   static async start(target) {
     const proxy = new FaultProxy()
-    proxy.#server = createServer((client) => proxy.#accept(client, target)).listen(0, '127.0.0.1')
+    proxy.#server = createServer({ allowHalfOpen: true }, (client) => proxy.#accept(client, target)).listen(0, '127.0.0.1')
     await once(proxy.#server, 'listening')
     proxy.#server.unref()
     atExit(() => proxy.stop())
@@ -178,20 +182,32 @@ export class FaultProxy {
     for (const connection of [...this.connections]) connection.reset()
   }
 
+  /** The next request that contains `text` is passed on; what comes back waits for `connection.toClient.thaw()`. Answers the connection. */
+  holdReplyTo(text) {
+    return new Promise((resolve) => {
+      this.#onText = {
+        text,
+        act: (connection) => {
+          connection.toClient.freeze()
+          resolve(connection)
+        }
+      }
+    })
+  }
+
   /**
    * The next request that contains `text` is passed on; nothing of what the server then says on that connection comes
    * back. Resolves, when the server has had time to act, with the connection, which is then reset unless `keep`.
    */
   swallowReplyTo(text, { keep = false } = {}) {
     return new Promise((resolve) => {
-      this.#swallowing = async (connection) => {
-        this.#swallowing = undefined
+      const act = async (connection) => {
         connection.toClient.drop()
         await once(connection.server, 'data')
         if (!keep) connection.reset()
         resolve(connection)
       }
-      this.#swallowing.text = text
+      this.#onText = { text, act }
     })
   }
 
@@ -203,7 +219,7 @@ export class FaultProxy {
   #accept(client, target) {
     client.on('error', () => {})
     if (this.#refusing) return client.resetAndDestroy()
-    const connection = new Connection(client, connect(target), (from, chunk) => this.#request(from, chunk))
+    const connection = new Connection(client, connect({ host: '127.0.0.1', port: target.port, path: target.path, allowHalfOpen: true }), (from, chunk) => this.#request(from, chunk))
     this.connections.push(connection)
     client.on('close', () => (this.connections = this.connections.filter((each) => each !== connection)))
     if (this.#frozen) connection.freeze()
@@ -213,6 +229,9 @@ export class FaultProxy {
 
   #request(connection, chunk) {
     for (const observe of this.#observers) observe(chunk, connection)
-    if (this.#swallowing && chunk.includes(this.#swallowing.text)) this.#swallowing(connection)
+    const { text, act } = this.#onText ?? {}
+    if (text === undefined || !chunk.includes(text)) return
+    this.#onText = undefined
+    act(connection)
   }
 }

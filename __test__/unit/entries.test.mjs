@@ -22,7 +22,8 @@ const entries = {
   ],
   "syncguard/redis": ["createLock", "createRedisBackend"],
   "syncguard/postgres": ["createLock", "createPostgresBackend", "setupSchema"],
-  "syncguard/file": ["createLock", "createFileBackend"],
+  "syncguard/file": ["createLock", "createFileBackend", "FileLock"],
+  "syncguard/pid": ["guard"],
 };
 
 for (const [entry, names] of Object.entries(entries)) {

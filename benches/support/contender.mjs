@@ -1,51 +1,83 @@
-// One process of the hand-over bench: `waiters` loops that enter, stay 2 ms, and leave. Answers when each entered and left.
+// One process of the hand-over bench: `waiters` loops that enter, stay 2 ms, and leave. Says when it is ready, starts
+// when it is told to, and answers when each entered and left.
+import { once } from 'node:events'
+import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
-import Redis from 'ioredis'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const [name, url, waiters, ms] = process.argv.slice(2)
+const { name, store, target, waiters, ms } = JSON.parse(process.argv[2])
 const now = () => performance.timeOrigin + performance.now()
 const KEY = `contended-${name}`
+const TTL_MS = 10_000
+const patient = { timeoutMs: 60_000, maxRetries: 100_000 }
 
 const makers = {
-  async syncguard() {
-    const { createLock } = await import('syncguard/redis')
-    const lock = createLock(url)
-    return (work) => lock(work, { key: KEY, ttlMs: 10_000, acquisition: { timeoutMs: 60_000, maxRetries: 100_000 } })
-  },
-  async 'redis-semaphore'() {
-    const { Mutex } = await import('redis-semaphore')
-    const client = new Redis(url)
-    return async (work) => {
-      const mutex = new Mutex(client, KEY, { lockTimeout: 10_000, refreshInterval: 0, acquireTimeout: 60_000 })
-      await mutex.acquire()
-      try {
-        await work()
-      } finally {
-        await mutex.release()
+  redis: {
+    async syncguard() {
+      const { createLock } = await import('syncguard/redis')
+      const lock = createLock(target)
+      return (work) => lock(work, { key: KEY, ttlMs: TTL_MS, acquisition: patient })
+    },
+    async 'redis-semaphore'() {
+      const { Mutex } = await import('redis-semaphore')
+      const client = await redisClient()
+      return async (work) => {
+        const mutex = new Mutex(client, KEY, { lockTimeout: TTL_MS, refreshInterval: 0, acquireTimeout: 60_000 })
+        await mutex.acquire()
+        try {
+          await work()
+        } finally {
+          await mutex.release()
+        }
+      }
+    },
+    async redlock() {
+      const { default: Redlock } = await import('redlock')
+      const redlock = new Redlock([await redisClient()], { retryCount: 100_000, retryDelay: 10, retryJitter: 5 })
+      return async (work) => {
+        const lock = await redlock.lock(KEY, TTL_MS)
+        try {
+          await work()
+        } finally {
+          await lock.unlock()
+        }
       }
     }
   },
-  async redlock() {
-    const { default: Redlock } = await import('redlock')
-    const redlock = new Redlock([new Redis(url)], { retryCount: 100_000, retryDelay: 10, retryJitter: 5 })
-    return async (work) => {
-      const lock = await redlock.lock(KEY, 10_000)
-      try {
-        await work()
-      } finally {
-        await lock.unlock()
+  files: {
+    async syncguard() {
+      const { createLock } = await import('syncguard/file')
+      const lock = createLock(join(target, 'locks'))
+      return (work) => lock(work, { key: KEY, ttlMs: TTL_MS, acquisition: patient })
+    },
+    async 'proper-lockfile'() {
+      const { default: lockfile } = await import('proper-lockfile')
+      const retries = { retries: 100_000, factor: 1, minTimeout: 10, randomize: true } // every 10 to 20 ms
+      return async (work) => {
+        const release = await lockfile.lock(join(target, KEY), { realpath: false, retries })
+        try {
+          await work()
+        } finally {
+          await release()
+        }
       }
     }
   }
 }
 
-const withLock = await makers[name]()
-await withLock(async () => {})
-const end = performance.now() + Number(ms)
+async function redisClient() {
+  const { default: Redis } = await import('ioredis')
+  return new Redis(target)
+}
+
+const withLock = await makers[store][name]()
+await withLock(async () => {}) // what the first one costs
+process.send('ready')
+await once(process, 'message')
+const end = performance.now() + ms
 const turns = []
 await Promise.all(
-  Array.from({ length: Number(waiters) }, async (_, waiter) => {
+  Array.from({ length: waiters }, async (_, waiter) => {
     while (performance.now() < end) {
       await withLock(async () => {
         const entered = now()

@@ -36,10 +36,11 @@ export async function throughput(cycle, { inFlight, ms }) {
   return { perSecond: cycles / seconds, mainUs: ((mainThreadCpuMs() - cpu) * 1000) / cycles }
 }
 
-/** Times single cycles one after another; answers the median in µs. */
-export async function latency(cycle, { count }) {
+/** Times single cycles one after another, `count` of them or as many as begin within `ms`; answers the median in µs. */
+export async function latency(cycle, { count, ms = Infinity }) {
   const times = []
-  for (let i = 0; i < count; i++) {
+  const end = performance.now() + ms
+  for (let i = 0; i < count && performance.now() < end; i++) {
     const begin = performance.now()
     await cycle(0)
     times.push((performance.now() - begin) * 1000)

@@ -28,6 +28,7 @@ impl Directory {
     pub(super) fn open(root: &Path) -> Result<Directory> {
         let process = ProcessId::current()?;
         let unusable = |error: io::Error| error::unusable(root, error);
+        Dir::make_all(root).map_err(unusable)?;
         let above = open_root(root)?;
         above.make_dir(&process.boot_id).map_err(unusable)?;
         let dir = above.open_dir(&process.boot_id).map_err(unusable)?;
@@ -56,10 +57,9 @@ impl Directory {
     }
 }
 
-/// `DIR` itself, also for the clean-up of other boots.
+/// `DIR` itself, which is there; also for the clean-up of other boots.
 pub(super) fn open_root(root: &Path) -> Result<Dir> {
     let unusable = |error: io::Error| error::unusable(root, error);
-    Dir::make_all(root).map_err(unusable)?;
     let dir = Dir::open(root).map_err(unusable)?;
     if let Some(filesystem) = platform::network_filesystem(&dir).map_err(unusable)? {
         return Err(Error::invalid(format!(

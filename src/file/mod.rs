@@ -24,6 +24,7 @@ mod error;
 mod fixture;
 mod names;
 mod operations;
+mod pace;
 mod place;
 mod platform;
 mod record;

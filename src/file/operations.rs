@@ -56,14 +56,15 @@ impl Rules {
         yield_beyond: Option<u32>,
     ) -> Result<HandedOver> {
         let now = Now::read();
-        let others_turn = match yield_beyond {
-            Some(own) => place.waiters()? > own,
-            None => false,
+        let others = match yield_beyond {
+            Some(own) => place.waiters()?.saturating_sub(own),
+            None => 0,
         };
-        if others_turn {
+        if others > 0 {
             let released = self.release(place, owner)?;
             place.ring();
-            return Ok(HandedOver { released, next: None, others: 0 });
+            // This process hears the bell as well, and has to let that go by like the others' turns.
+            return Ok(HandedOver { released, next: None, others: others + 1 });
         }
         match self.find(place, now)? {
             Some(Found { record, is_live: true }) if record.lease.lock_id == *owner => {

@@ -1,13 +1,15 @@
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use super::directory::Directory;
 use super::names::{self, Names};
+use super::pace::Pace;
 use super::place::Place;
 use super::record;
 use super::shard::{Locked, Shard};
@@ -74,13 +76,14 @@ impl Store {
     ) -> Result<T> {
         let names = Names::of(key);
         let number = names.shard();
+        let file = names::shard(number);
+        let mut change = Some(change);
         // The directory may have been deleted since it was opened: then it is made anew, once.
         for fresh in [false, true] {
             let directory = self.directory().await?;
             let mut shard = directory.shard(number).lock_owned().await;
-            let file = names::shard(number);
             match shard.open(&directory.dir, &file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !fresh => {
+                Err(error) if error.kind() == ErrorKind::NotFound && !fresh => {
                     self.forget(&directory);
                     continue;
                 }
@@ -88,25 +91,44 @@ impl Store {
             }
             let place =
                 Place::new(Arc::clone(&directory), Arc::clone(&self.wakes), names.clone(), key.clone());
-            if self.pace.is_slow() {
-                return in_turn(shard, place, change).await;
-            }
-            if let Some(locked) = shard.try_lock().map_err(|error| directory.failed(&file, error))? {
-                if is_valid(&locked, &place)? {
-                    let started = Instant::now();
-                    let result = run(locked, &place, change);
-                    self.pace.note(started);
+            let Some(todo) = change.take() else { break };
+            let attempt = match self.at_once(&shard, &place, todo)? {
+                Attempt::MustWait(todo) => in_turn(shard, place, todo).await?,
+                attempt => attempt,
+            };
+            match attempt {
+                Attempt::Done(answer) => {
                     if directory.litter.is_due() {
                         tidy::in_background(self.root.clone(), &directory);
                     }
-                    return result;
+                    return Ok(answer);
                 }
-                self.forget(&directory);
-                continue;
+                Attempt::MustWait(todo) | Attempt::Deleted(todo) => change = Some(todo),
             }
-            return in_turn(shard, place, change).await;
+            self.forget(&directory);
         }
-        Err(deleted())
+        Err(Error::unavailable("the directory of the locks was deleted while it was in use; try again"))
+    }
+
+    /// On this thread, if nothing is to be waited for.
+    fn at_once<T, F: FnOnce(&Place) -> Result<T>>(
+        &self,
+        shard: &Shard,
+        place: &Place,
+        change: F,
+    ) -> Result<Attempt<T, F>> {
+        if self.pace.is_slow() {
+            return Ok(Attempt::MustWait(change));
+        }
+        match shard.try_lock().map_err(|error| place.failed(error))? {
+            None => Ok(Attempt::MustWait(change)),
+            Some(locked) => {
+                let started = Instant::now();
+                let attempt = locked_attempt(locked, place, change);
+                self.pace.note(started);
+                attempt
+            }
+        }
     }
 
     /// The key that an owner's lease is of; `None` when nobody has it.
@@ -139,12 +161,21 @@ impl Drop for Store {
     }
 }
 
+/// What became of a change.
+enum Attempt<T, F> {
+    Done(T),
+    /// It was not made: somebody has the OS lock, or the disk is slow.
+    MustWait(F),
+    /// It was not made: the directory has gone.
+    Deleted(F),
+}
+
 /// Waits on a thread for another process to give the OS lock back.
-async fn in_turn<T: Send + 'static>(
-    shard: OwnedMutexGuard<Shard>,
-    place: Place,
-    change: impl FnOnce(&Place) -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn in_turn<T, F>(shard: OwnedMutexGuard<Shard>, place: Place, change: F) -> Result<Attempt<T, F>>
+where
+    T: Send + 'static,
+    F: FnOnce(&Place) -> Result<T> + Send + 'static,
+{
     let caller = Caller::default();
     let gone = Arc::clone(&caller.gone);
     blocking(move || {
@@ -153,55 +184,23 @@ async fn in_turn<T: Send + 'static>(
         if gone.load(Ordering::Acquire) {
             return Err(Error::aborted());
         }
-        if is_valid(&locked, &place)? { run(locked, &place, change) } else { Err(deleted()) }
+        locked_attempt(locked, &place, change)
     })
     .await
 }
 
-fn run<T>(locked: Locked<'_>, place: &Place, change: impl FnOnce(&Place) -> Result<T>) -> Result<T> {
+fn locked_attempt<T, F>(locked: Locked<'_>, place: &Place, change: F) -> Result<Attempt<T, F>>
+where
+    F: FnOnce(&Place) -> Result<T>,
+{
+    if !locked.is_valid().map_err(|error| place.failed(error))? {
+        return Ok(Attempt::Deleted(change));
+    }
     let result = change(place);
     drop(locked);
     // Whoever is woken finds the lock free.
     place.ring_if_freed();
-    result
-}
-
-fn is_valid(locked: &Locked<'_>, place: &Place) -> Result<bool> {
-    locked.is_valid().map_err(|error| place.failed(error))
-}
-
-fn deleted() -> Error {
-    Error::unavailable("the directory of the locks was deleted while it was in use; try again")
-}
-
-/// How the disk has been lately. One that hangs holds up this thread once, and then threads of its own.
-#[derive(Debug, Default)]
-struct Pace {
-    was_slow: AtomicBool,
-    last_slow: Mutex<Option<Instant>>,
-}
-
-impl Pace {
-    /// A change that takes as long as this has waited for the disk.
-    const SLOW: Duration = Duration::from_millis(20);
-    const REMEMBERED: Duration = Duration::from_secs(10);
-
-    fn note(&self, started: Instant) {
-        if started.elapsed() >= Self::SLOW {
-            *self.last_slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            self.was_slow.store(true, Ordering::Release);
-        }
-    }
-
-    fn is_slow(&self) -> bool {
-        if !self.was_slow.load(Ordering::Acquire) {
-            return false;
-        }
-        let last = *self.last_slow.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_slow = last.is_some_and(|last| last.elapsed() < Self::REMEMBERED);
-        self.was_slow.store(is_slow, Ordering::Release);
-        is_slow
-    }
+    result.map(Attempt::Done)
 }
 
 /// Tells a thread that the call it works for was dropped.

@@ -71,7 +71,10 @@ unsafe impl Send for Deferred {}
 
 /// The queue of one environment.
 pub struct Queue {
-    inbox: Mutex<Inbox>,
+    items: Mutex<Vec<Item>>,
+    /// `None` once the environment has ended: nothing may be called then. Apart from the items, so that the
+    /// event loop does not wait for them while it is being woken.
+    wake: Mutex<Option<Wake>>,
     /// Whether the environment is a worker, whose leases end with it.
     worker: bool,
     /// Results that promises still wait for; touched by the environment's thread only.
@@ -87,12 +90,6 @@ pub struct Queue {
 /// A client that the environment's end must reach.
 #[derive(Debug)]
 pub struct ClientSlot(pub Client);
-
-struct Inbox {
-    items: Vec<Item>,
-    /// `None` once the environment has ended: nothing may be called then.
-    wake: Option<Wake>,
-}
 
 struct Wake(sys::napi_threadsafe_function);
 
@@ -125,7 +122,8 @@ impl Queue {
     /// Makes the queue of the environment that calls; `dispatch` gets the events.
     pub fn attach(env: sys::napi_env, dispatch: Value, worker: bool) -> Arc<Queue> {
         let queue = Arc::new(Queue {
-            inbox: Mutex::new(Inbox { items: Vec::new(), wake: None }),
+            items: Mutex::default(),
+            wake: Mutex::default(),
             worker,
             pending: AtomicU64::new(0),
             ping_sent: AtomicU64::new(0),
@@ -137,7 +135,7 @@ impl Queue {
         let mut wake = ptr::null_mut();
         let name = make_text(env, "syncguard");
         // SAFETY: all pointers are valid for the calls; `Context` is freed in `finalize`, which Node calls
-        // once, after the cleanup hook (hooks run last in, first out) has closed the inbox.
+        // once, after the cleanup hook (hooks run last in, first out) has taken `wake` away.
         unsafe {
             sys::napi_create_reference(env, dispatch.raw, 1, &mut reference);
             let context = Box::into_raw(Box::new(Context { queue: Arc::clone(&queue), dispatch: reference }));
@@ -158,7 +156,7 @@ impl Queue {
             let hook = Arc::into_raw(Arc::clone(&queue));
             sys::napi_add_env_cleanup_hook(env, Some(environment_ended), hook.cast_mut().cast());
         }
-        lock(&queue.inbox).wake = Some(Wake(wake));
+        *lock(&queue.wake) = Some(Wake(wake));
         queue
     }
 
@@ -210,13 +208,13 @@ impl Queue {
     }
 
     fn push(&self, item: Item) {
-        let mut inbox = lock(&self.inbox);
-        if inbox.wake.is_none() {
-            return;
-        }
-        inbox.items.push(item);
-        if let (1, Some(wake)) = (inbox.items.len(), &inbox.wake) {
-            // SAFETY: the inbox is locked and open, so the function has not been freed.
+        let first = {
+            let mut items = lock(&self.items);
+            items.push(item);
+            items.len() == 1
+        };
+        if first && let Some(wake) = &*lock(&self.wake) {
+            // SAFETY: the environment has not ended while `wake` is locked, so the function has not been freed.
             unsafe {
                 let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
                 sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
@@ -226,8 +224,8 @@ impl Queue {
 
     /// Pending promises hold the event loop; nothing else of ours does.
     fn hold_loop(&self, env: sys::napi_env, hold: bool) {
-        if let Some(wake) = &lock(&self.inbox).wake {
-            // SAFETY: on the environment's thread, with the inbox open.
+        if let Some(wake) = &*lock(&self.wake) {
+            // SAFETY: on the environment's thread, which has not ended.
             unsafe {
                 if hold {
                     sys::napi_ref_threadsafe_function(env, wake.0);
@@ -273,7 +271,7 @@ unsafe extern "C" fn drain(
     // SAFETY: the context lives until `finalize`.
     let context = unsafe { &*context.cast::<Context>() };
     let queue = &context.queue;
-    let items = std::mem::take(&mut lock(&queue.inbox).items);
+    let items = std::mem::take(&mut *lock(&queue.items));
     let mut settled = 0;
     for item in items {
         match item {
@@ -328,12 +326,8 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
 unsafe extern "C" fn environment_ended(hook: *mut c_void) {
     // SAFETY: the pointer is the one that `attach` registered, and the hook runs once.
     let queue = unsafe { Arc::from_raw(hook.cast::<Queue>()) };
-    let items = {
-        let mut inbox = lock(&queue.inbox);
-        inbox.wake = None;
-        std::mem::take(&mut inbox.items)
-    };
-    drop(items);
+    *lock(&queue.wake) = None;
+    lock(&queue.items).clear();
     queue.calls.forget();
     queue.foreign.forget();
     if queue.worker {

@@ -222,3 +222,90 @@ fn seconds(text: &str) -> Result<Option<Duration>> {
         Err(_) => Err(Error::invalid("connect_timeout must be a whole number of seconds")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::postgres::tls::SslMode;
+    use crate::settings::Setting;
+
+    fn read(url: &str, environment: &[(&str, &str)]) -> PostgresConfig {
+        let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+        let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+        PostgresConfig::read(Target::Url(url.to_owned()), Settings::default(), Password::None, find)
+            .expect("a good target")
+    }
+
+    fn hosts(config: &PostgresConfig) -> Vec<String> {
+        config.hosts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_environment_says_what_the_target_leaves_open() {
+        let environment = [
+            ("PGHOST", "/run/pg,backup"),
+            ("PGPORT", "6000,6001"),
+            ("PGUSER", "me"),
+            ("PGDATABASE", "data"),
+            ("PGPASSWORD", "secret"),
+            ("PGAPPNAME", "app"),
+            ("PGOPTIONS", "-c a=b"),
+            ("PGSSLMODE", "verify-full"),
+            ("PGCONNECT_TIMEOUT", "7"),
+            ("PGTARGETSESSIONATTRS", "read-write"),
+        ];
+        let config = read("postgres://", &environment);
+        assert_eq!(hosts(&config), ["/run/pg/.s.PGSQL.6000", "backup:6001"]);
+        assert_eq!(
+            (config.user.as_deref(), config.database.as_deref(), config.options.as_deref()),
+            (Some("me"), Some("data"), Some("-c a=b"))
+        );
+        assert!(matches!(&config.password, Password::Fixed(secret) if secret.reveal() == "secret"));
+        assert_eq!((config.application_name.as_str(), config.session), ("app", SessionKind::ReadWrite));
+        assert_eq!((config.tls.mode, config.connect_timeout), (SslMode::VerifyFull, Duration::from_secs(7)));
+
+        let said = "postgres://you:other@there:1/other?application_name=b&options=x&sslmode=disable&connect_timeout=2&target_session_attrs=any";
+        let config = read(said, &environment);
+        assert_eq!(hosts(&config), ["there:1"]);
+        assert_eq!((config.user.as_deref(), config.database.as_deref()), (Some("you"), Some("other")));
+        assert!(matches!(&config.password, Password::Fixed(secret) if secret.reveal() == "other"));
+        assert_eq!((config.application_name.as_str(), config.session), ("b", SessionKind::Any));
+        assert_eq!((config.tls.mode, config.connect_timeout), (SslMode::Disable, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_environment_weakens_nothing() {
+        let weak = [("PGSSLMODE", "disable"), ("PGHOSTADDR", "10.0.0.1")];
+        assert_eq!(read("postgres://h/?ssl=true", &weak).tls.mode, SslMode::VerifyFull);
+        assert_eq!(read("postgres://h/?ssl=require", &weak).tls.mode, SslMode::Require);
+        let config = read("postgres://h/?sslmode=verify-ca", &weak);
+        assert_eq!((config.tls.mode, hosts(&config)), (SslMode::VerifyCa, vec!["h:5432".to_owned()]));
+        assert!(matches!(&config.hosts[0], Host::Tcp { address: None, .. }));
+        let facts: Settings = [("tls.ca".to_owned(), Setting::Text("pem".into()))].into_iter().collect();
+        let find = |name: &str| (name == "PGSSLMODE").then(|| "disable".to_owned());
+        let config =
+            PostgresConfig::read(Target::Facts(facts), Settings::default(), Password::None, find).unwrap();
+        assert_eq!(config.tls.mode, SslMode::VerifyFull);
+    }
+
+    #[test]
+    fn hosts_of_every_form() {
+        for (url, expected) in [
+            ("postgres://", "localhost:5432"),
+            ("postgres://h", "h:5432"),
+            ("postgres://a,b:1,[::1]:2,[fe80::1]", "a:5432 b:1 [::1]:2 [fe80::1]:5432"),
+            ("postgres://a,b/db?port=7", "a:7 b:7"),
+            ("postgres://%2Ftmp:7/db", "/tmp/.s.PGSQL.7"),
+            ("postgres:///db?host=/tmp/.s.PGSQL.9", "/tmp/.s.PGSQL.9"),
+            ("postgres:///db?hostaddr=10.0.0.1", "10.0.0.1:5432"),
+        ] {
+            assert_eq!(hosts(&read(url, &[])).join(" "), expected, "{url}");
+        }
+        let odd = read("postgres://u%40x:p%2Fw%3A@h/d%2Fb?options=-c%20a%3Db+c", &[]);
+        assert_eq!((odd.user.as_deref(), odd.database.as_deref()), (Some("u@x"), Some("d/b")));
+        assert_eq!(odd.options.as_deref(), Some("-c a=b+c"), "as libpq has it, '+' is no space");
+        assert!(matches!(&odd.password, Password::Fixed(secret) if secret.reveal() == "p/w:"));
+    }
+}

@@ -11,26 +11,34 @@ use crate::lock::{Code, Error};
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
+    pub(super) kind: Kind,
+}
+
+/// What a failure means for the connection and for others in the same statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     /// The connection must not be used again.
-    pub(super) fatal: bool,
-    /// Prepared statements went missing: sessions are shared behind our back.
-    pub(super) lost_statements: bool,
-    /// A prepared statement no longer fits the tables. Nothing was applied.
-    stale: bool,
-    /// The server said so, and rolled back: another form of the request may fare better.
-    pub(super) refused: bool,
+    Broken,
+    /// Prepared statements went missing: sessions are shared behind our back. Nothing was applied.
+    LostStatements,
+    /// A prepared statement no longer fits the tables; on a new connection it would. Nothing was applied.
+    Stale,
+    /// A value is at fault, perhaps of one request only.
+    Value,
+    /// Anything else.
+    Other,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { error, fatal: false, lost_statements: false, stale: false, refused: false }
+        Failure { error, kind: Kind::Other }
     }
 }
 
 impl Failure {
-    /// A prepared statement no longer fits; on a new connection it would.
+    /// Whether the same on a new connection may work.
     pub(super) fn is_stale(&self) -> bool {
-        self.stale
+        matches!(self.kind, Kind::Stale | Kind::LostStatements)
     }
 
     /// For what goes before the request itself.
@@ -56,27 +64,24 @@ fn copy(error: &Error) -> Error {
 
 /// A statement that was sent to `place` failed.
 pub(super) fn of_statement(place: &str, error: &tokio_postgres::Error) -> Failure {
-    match error.as_db_error() {
-        Some(db) => {
-            let fatal = db.parsed_severity().is_none_or(|severity| !matches!(severity, Severity::Error));
-            let error = of_server(place, db);
-            Failure {
-                // A session that dies may die after its commit.
-                error: if fatal { error.unknown() } else { error },
-                fatal: fatal || db.code().code() == "25006",
-                lost_statements: matches!(db.code().code(), "26000" | "42P05"),
-                stale: !fatal && matches!(db.code().code(), "26000" | "42P05" | "0A000"),
-                refused: !fatal,
-            }
-        }
-        None => Failure {
-            error: lost(place, error),
-            fatal: true,
-            lost_statements: false,
-            stale: false,
-            refused: false,
-        },
+    let Some(db) = error.as_db_error() else {
+        return Failure { error: lost(place, error), kind: Kind::Broken };
+    };
+    let error = of_server(place, db);
+    if db.parsed_severity() != Some(Severity::Error) {
+        // A session that dies may die after its commit.
+        return Failure { error: error.unknown(), kind: Kind::Broken };
     }
+    let code = db.code().code();
+    let kind = match code {
+        "26000" | "42P05" => Kind::LostStatements,
+        "0A000" => Kind::Stale,
+        // The next connection may lead to a server that can write.
+        "25006" => Kind::Broken,
+        _ if code.starts_with("22") || code.starts_with("23") => Kind::Value,
+        _ => Kind::Other,
+    };
+    Failure { error, kind }
 }
 
 /// No session came about.
@@ -134,7 +139,7 @@ pub(super) fn lost(place: &str, error: &tokio_postgres::Error) -> Error {
 
 pub(super) fn hung(place: &str) -> Failure {
     let error = Error::timed_out(format!("PostgreSQL at {place} did not answer in time"));
-    Failure { error, fatal: true, lost_statements: false, stale: false, refused: false }
+    Failure { error, kind: Kind::Broken }
 }
 
 pub(super) fn closed() -> Error {
@@ -178,7 +183,7 @@ fn of_server(place: &str, db: &DbError) -> Error {
         )
         .retryable(),
         _ => match &code[..code.len().min(2)] {
-            "08" | "57" => {
+            "08" | "57" | "25" => {
                 Error::unavailable(format!("PostgreSQL at {place} ended the session or refuses it now"))
             }
             "28" => Error::new(

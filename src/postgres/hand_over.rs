@@ -92,8 +92,10 @@ impl HandOver {
 
     fn read(&self, row: Option<&Row>) -> Result<Outcome> {
         let Some(row) = row else { return Ok(Outcome::Unlike) };
-        if column::<bool>(row, "yielded")? {
-            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None, others: 0 }));
+        let others: Option<i64> = column(row, "others")?;
+        if let Some(others) = others {
+            let others = u32::try_from(others).unwrap_or(1);
+            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None, others }));
         }
         if let Some(lease) = self.next.taken(row)? {
             let next = Some(Acquired::Granted(lease));

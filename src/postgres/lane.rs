@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::connection::Connection;
 use super::detached::Detached;
-use super::error::{self, Failure, again};
+use super::error::{self, Failure, Kind, again};
 use super::pool::{Lent, Pool};
 use crate::lock::{Error, Result};
 
@@ -211,7 +211,7 @@ async fn locked<R: Request>(pool: &Pool, key: &str, request: &R) -> Result<R::An
     }
 }
 
-/// Several requests in one statement. Where the server refuses it, each gets its own.
+/// Several requests in one statement. Where the server refuses the values of one of them, each gets its own.
 async fn together<R: Request>(pool: &Pool, mut lent: Lent, jobs: Vec<Job<R>>) {
     let requests: Vec<&R> = jobs.iter().map(|job| &job.request).collect();
     let outcome = lent.with(async |connection| R::send(&requests, connection).await).await;
@@ -232,7 +232,7 @@ async fn together<R: Request>(pool: &Pool, mut lent: Lent, jobs: Vec<Job<R>>) {
             }
         }
         Ok(_) => jobs.into_iter().for_each(|job| job.answer(Err(short()))),
-        Err(failure) if failure.refused && (jobs.len() > 1 || failure.is_stale()) => {
+        Err(failure) if failure.is_stale() || (failure.kind == Kind::Value && jobs.len() > 1) => {
             drop(lent);
             for Job { request, answer } in jobs {
                 let outcome = match pool.lend().await {

@@ -81,7 +81,7 @@ impl Listener {
             self.lose();
         }
         for (_, done) in waiting {
-            let _ = done.send(outcome.as_ref().map(|()| ()).map_err(again));
+            let _ = done.send(outcome.as_ref().copied().map_err(again));
         }
     }
 

@@ -188,7 +188,7 @@ impl Backend for PostgresBackend {
         let name = postgres_keys(key)?.lock;
         let Some(stored) = self.stored(Sql::LookUpKey, &name).await? else { return Ok(false) };
         if self.cleanup_in_is_locked && stored.expired_for() > clean_up::AGE {
-            self.cleaner.remove(&self.pool, name, stored.lease.lock_id);
+            Cleaner::remove(&self.pool, name, stored.lease.lock_id);
         }
         Ok(stored.is_live())
     }

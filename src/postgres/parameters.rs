@@ -120,6 +120,15 @@ impl Parameters {
 
     /// Takes from the environment what the target left open.
     pub(super) fn complete(&mut self, environment: impl Fn(&str) -> Option<String>) {
+        // What drivers of Node.js call `ssl`, a switch or a mode, is the target's word on `sslmode`.
+        if let Some(ssl) = self.take("ssl") {
+            let mode = match ssl.as_str() {
+                "true" | "1" => "verify-full".to_owned(),
+                "false" | "0" => "disable".to_owned(),
+                _ => ssl,
+            };
+            self.0.entry("sslmode").or_insert(mode);
+        }
         let has_host = self.0.contains_key("host") || self.0.contains_key("hostaddr");
         for (name, variable) in KNOWN {
             // An address from the environment does not belong to a host that the target names.

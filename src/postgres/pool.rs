@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::dial::Dialer;
-use super::error::{self, Failure};
+use super::error::{self, Failure, Kind};
 use super::statements::Statements;
 use crate::lock::{Error, Result};
 
@@ -134,10 +134,10 @@ impl Lent {
             Err(_) => Err(error::hung(&place)),
         };
         if let Err(failure) = &outcome {
-            if failure.lost_statements {
+            if failure.kind == Kind::LostStatements {
                 self.pool.dialer.note_pooler();
             }
-            if failure.fatal || failure.is_stale() {
+            if failure.kind == Kind::Broken || failure.is_stale() {
                 self.connection = None;
             }
         }

@@ -154,13 +154,7 @@ impl Tls {
     /// # Errors
     /// `InvalidArgument` for unknown words, half a client certificate and names that are none.
     pub(super) fn new(parameters: &mut Parameters, facts: TlsFacts) -> Result<Tls> {
-        let switch = parameters.take_choice("ssl", &["false", "true", "0", "1"])?.map(|index| index % 2 == 1);
-        let mode = match (parameters.take_choice("sslmode", MODES)?, switch) {
-            (Some(index), _) => SslMode::of(index),
-            (None, Some(true)) => SslMode::VerifyFull,
-            (None, Some(false)) => SslMode::Disable,
-            (None, None) => SslMode::Prefer,
-        };
+        let mode = parameters.take_choice("sslmode", MODES)?.map_or(SslMode::Prefer, SslMode::of);
         let file = |value: Option<String>| value.map(|path| Source::File(path.into()));
         let root = parameters.take("sslrootcert");
         // As libpq has it: the system's authorities are anybody's, so only with a verified name.

@@ -48,8 +48,8 @@ impl RedisConfig {
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
         let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
         options.finish()?;
-        let mut config = match target {
-            Target::Url(url) => RedisConfig::from_url(&url)?,
+        let (mut config, client_prefix) = match target {
+            Target::Url(url) => (RedisConfig::from_url(&url)?, String::new()),
             Target::Facts(facts) => RedisConfig::from_facts(facts)?,
         };
         if !matches!(password, Password::None) {
@@ -59,7 +59,6 @@ impl RedisConfig {
         if in_cluster && config.db != 0 {
             return Err(Error::invalid("a Redis Cluster has no databases besides 0; leave db out"));
         }
-        let client_prefix = std::mem::take(&mut config.names).into_client_prefix();
         config.names =
             Names::new(client_prefix, key_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), in_cluster)?;
         config.cleanup_in_is_locked = cleanup_in_is_locked;
@@ -96,7 +95,8 @@ impl RedisConfig {
         Ok(config)
     }
 
-    fn from_facts(mut facts: Settings) -> Result<RedisConfig> {
+    /// The configuration, and the prefix that the client puts before every key.
+    fn from_facts(mut facts: Settings) -> Result<(RedisConfig, String)> {
         let host = facts.take_text("host")?;
         let port =
             facts.take_count("port", 1, u16::MAX.into())?.map(|port| u16::try_from(port).unwrap_or(u16::MAX));
@@ -135,10 +135,10 @@ impl RedisConfig {
         };
         config.db = facts.take_count("db", 0, i32::MAX.unsigned_abs())?.unwrap_or(0);
         config.client_name = facts.take_text("clientName")?.filter(|name| !name.is_empty());
-        config.names = Names::behind(facts.take_text("clientKeyPrefix")?.unwrap_or_default());
+        let client_prefix = facts.take_text("clientKeyPrefix")?.unwrap_or_default();
         config.tls = Tls::from_facts(&mut facts)?;
         facts.finish()?;
-        Ok(config)
+        Ok((config, client_prefix))
     }
 }
 

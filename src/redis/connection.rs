@@ -190,13 +190,15 @@ impl Connection {
     /// ([`Value::ServerError`]). Cancel safe: the reply of an abandoned request is thrown away.
     ///
     /// # Errors
-    /// Of unknown outcome, when the connection ends first.
+    /// Of unknown outcome when the connection ends first, not applied when it had ended before.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
+        self.still_there()?;
         self.0.requests.clone().send_packed_command(command).await.map_err(|error| self.broken(&error))
     }
 
     /// The same for several requests, sent in one go.
     pub(super) async fn request_all(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
+        self.still_there()?;
         let count = commands.len();
         let replies = self.0.requests.clone().send_packed_commands(commands, 0, count).await;
         match replies {
@@ -213,6 +215,11 @@ impl Connection {
 
     pub(super) async fn unsubscribe(&self, channel: &str) -> Result<()> {
         self.0.requests.clone().unsubscribe(channel).await.map_err(|error| self.broken(&error))
+    }
+
+    /// What was never sent was not applied.
+    fn still_there(&self) -> Result<()> {
+        if self.is_over() { Err(error::gone(self.place())) } else { Ok(()) }
     }
 
     fn broken(&self, error: &redis::RedisError) -> Error {

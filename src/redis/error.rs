@@ -127,6 +127,11 @@ fn io_error(error: &RedisError) -> Option<&io::Error> {
     cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?.downcast_ref()
 }
 
+/// The connection broke before anything was sent.
+pub(super) fn gone(place: &str) -> Error {
+    Error::unavailable(format!("the connection to Redis at {place} is gone; another one is being made"))
+}
+
 /// The connection broke after the request may have been sent.
 pub(super) fn lost(place: &str) -> Error {
     Error::unavailable(format!("the connection to Redis at {place} broke before the reply came")).unknown()

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::dial::Dialer;
 use super::error::Refusal;
 use super::wake::Wakes;
+use super::watchdog::Watchdog;
 use crate::lock::{Error, Result};
 
 /// The pauses between attempts of the link's own, while nobody asks for a connection.
@@ -65,6 +66,11 @@ impl Link {
         }))
     }
 
+    /// How long the server may take to show a sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.0.dialer.patience()
+    }
+
     pub(super) fn wakes(&self) -> &Wakes {
         &self.0.wakes
     }
@@ -75,7 +81,7 @@ impl Link {
     /// Not applied where no connection could be had, of unknown outcome where it broke before the reply.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
         let connection = self.connection().await?;
-        let watchdog = Watchdog::over(self, &connection);
+        let watchdog = Watchdog::over(&connection, self.patience());
         let reply = connection.request(command).await;
         watchdog.answered();
         // A master that became a replica: the next request asks again where the master is.
@@ -88,7 +94,7 @@ impl Link {
     /// The same for several at once.
     pub(super) async fn request_all(&self, commands: &Pipeline) -> Result<Vec<Value>> {
         let connection = self.connection().await?;
-        let watchdog = Watchdog::over(self, &connection);
+        let watchdog = Watchdog::over(&connection, self.patience());
         let replies = connection.request_all(commands).await;
         watchdog.answered();
         replies
@@ -97,10 +103,10 @@ impl Link {
     /// The live connection, or the one that comes of the attempt under way.
     pub(super) async fn connection(&self) -> Result<Connection> {
         let dialing = match &mut *self.0.state() {
-            State::Live(connection) => return Ok(connection.clone()),
+            State::Live(connection) if !connection.is_over() => return Ok(connection.clone()),
             State::Closed => return Err(closed().into_error()),
             State::Dialing(dialing) => dialing.clone(),
-            idle @ State::Idle => {
+            idle => {
                 let dialing = self.0.dial();
                 *idle = State::Dialing(dialing.clone());
                 dialing
@@ -126,6 +132,7 @@ impl Link {
     pub(super) fn close(&self) {
         *self.0.state() = State::Closed;
         self.0.life.cancel();
+        self.0.wakes.hint_all();
     }
 }
 
@@ -242,37 +249,4 @@ async fn redial(link: Weak<Inner>) {
 
 pub(super) fn closed() -> Refusal {
     Refusal::from(Error::invalid("the Redis backend is closed; create another one"))
-}
-
-/// Watches over a request that somebody waits for. Who stops waiting may have had enough of a connection
-/// that hangs, so then it is asked for a sign of life, and given up if there is none.
-struct Watchdog {
-    guarded: Option<(Weak<Inner>, Connection, Handle)>,
-}
-
-impl Watchdog {
-    fn over(link: &Link, connection: &Connection) -> Watchdog {
-        Watchdog { guarded: Some((Arc::downgrade(&link.0), connection.clone(), Handle::current())) }
-    }
-
-    fn answered(mut self) {
-        self.guarded = None;
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        let Some((link, connection, runtime)) = self.guarded.take() else { return };
-        let Some(patience) = link.upgrade().map(|link| link.dialer.patience()) else { return };
-        if !connection.suspect() {
-            return;
-        }
-        runtime.spawn(async move {
-            let mut ping = Cmd::with_capacity(1, 4);
-            match tokio::time::timeout(patience, connection.request(ping.arg("PING"))).await {
-                Ok(_) => connection.acquit(),
-                Err(_) => connection.kill(),
-            }
-        });
-    }
 }

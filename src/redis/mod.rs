@@ -25,6 +25,7 @@ mod stream;
 mod tls;
 mod url;
 mod wake;
+mod watchdog;
 
 use std::sync::Arc;
 

@@ -68,15 +68,6 @@ impl Names {
         Ok(Names { client_prefix, key_prefix: trimmed.to_owned(), layout })
     }
 
-    /// Names that the client's own prefix stands before, with everything else to be settled.
-    pub(super) fn behind(client_prefix: String) -> Names {
-        Names { client_prefix, ..Names::default() }
-    }
-
-    pub(super) fn into_client_prefix(self) -> String {
-        self.client_prefix
-    }
-
     pub(super) fn place(&self, key: &Key) -> Result<Place> {
         let keys = match self.layout {
             Layout::Original => redis_keys(&self.key_prefix, key)?,

@@ -29,7 +29,7 @@ pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Box
             match tls {
                 None => Ok(Box::new(stream)),
                 Some(tls) => {
-                    let connector = tokio_rustls::TlsConnector::from(tls.client_config()?);
+                    let connector = tokio_rustls::TlsConnector::from(tls.client_config().await?);
                     Ok(Box::new(connector.connect(tls.server_name(host)?, stream).await?))
                 }
             }

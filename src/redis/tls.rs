@@ -75,13 +75,14 @@ impl Tls {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
     }
 
-    /// Built once. Reads the system's certificates where no authority was given.
-    pub(super) fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
+    /// Built once. Reads the system's certificates where no authority was given, hence off this thread.
+    pub(super) async fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.built.get() {
             return Ok(config.clone());
         }
-        let config = Arc::new(self.build()?);
-        Ok(self.built.get_or_init(|| config).clone())
+        let tls = self.clone();
+        let config = tokio::task::spawn_blocking(move || tls.build()).await.map_err(io::Error::other)??;
+        Ok(self.built.get_or_init(|| Arc::new(config)).clone())
     }
 
     fn build(&self) -> io::Result<ClientConfig> {

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::connection::Connection;
 use super::link::Link;
+use super::watchdog::Watchdog;
 use crate::backend::Watch;
 use crate::lock::Result;
 
@@ -63,6 +64,11 @@ impl Wakes {
         }
     }
 
+    /// Makes everybody look, because no hint will come any more.
+    pub(super) fn hint_all(&self) {
+        self.channels().values().for_each(|channel| channel.hint());
+    }
+
     fn channels(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Channel>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,6 +89,7 @@ impl Channel {
             return Ok(());
         }
         *asked_on = Some(Asked { connection: connection.id(), confirmed: false });
+        // A server without RESP3 sends no hints on this connection; its waiters have their timers.
         if connection.pushes() {
             connection.subscribe(name).await?;
         }
@@ -112,7 +119,10 @@ pub(super) async fn watch(link: &Link, name: String) -> Result<Watch> {
         runtime: Handle::current(),
     };
     let connection = link.connection().await?;
-    channel.subscribe(&subscription.name, &connection).await?;
+    let watchdog = Watchdog::over(&connection, link.patience());
+    let subscribed = channel.subscribe(&subscription.name, &connection).await;
+    watchdog.answered();
+    subscribed?;
     Ok(Watch::new(hints, subscription))
 }
 

@@ -112,9 +112,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Lets a task go on that waits for it, and waits for its end.
-    pub fn finish(&mut self) -> ExitStatus {
+    /// Lets a task go on that waits for it.
+    pub fn go_on(&mut self) {
         drop(self.input.take());
+    }
+
+    /// The same, and waits for its end.
+    pub fn finish(&mut self) -> ExitStatus {
+        self.go_on();
         self.child.wait().expect("the child ends")
     }
 
@@ -151,7 +156,7 @@ fn say_lease(what: &str, lease: &Lease) {
     say(&format!("{what} {fence} {} {}", lock_id.as_str(), expires_at.as_millis()));
 }
 
-fn wait_for_parent() {
+pub fn wait_for_parent() {
     let _ = std::io::stdin().lock().read_line(&mut String::new());
 }
 
@@ -176,6 +181,15 @@ async fn run() {
             }
             wait_for_parent();
         }
+        ["release", name] => {
+            let lease = grant(&backend, &request(name, LONG)).await;
+            say_lease("held", &lease);
+            wait_for_parent();
+            backend.release(&Owner::from(lease)).await.expect("release answers");
+            // It lives on: its death must not be what wakes the waiter.
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
+        ["turns", name] => super::waiting::take_turns(name, Path::new(&directory)).await,
         ["steps", name] => steps(&backend, name).await,
         ["contend", name] => super::contention::contend(&backend, name, Path::new(&directory)).await,
         _ => panic!("there is no task {task:?}"),

@@ -74,32 +74,32 @@ async fn fifty_processes_take_turns() {
 #[tokio::test]
 async fn processes_that_are_killed_all_the_time_break_nothing() {
     let fixture = FileFixture::new();
-    let (inside, register) = (fixture.directory().join("inside"), fixture.directory().join("register"));
+    let register = fixture.directory().join("register");
     let backend = open(fixture.directory(), "takeover");
     backend.check().await.expect("the directory can be used");
     let mut children: Vec<Process> =
         (0..4).map(|_| Process::start("hold key 60000", fixture.directory(), |_| {})).collect();
     let until = Instant::now() + TIME;
     let mut grants = 0;
-    while Instant::now() < until {
+    while Instant::now() < until || grants < 20 {
         // Children come and are killed wherever they are, while this process takes its turns.
         let victim = fastrand::usize(0..children.len());
         children[victim] = Process::start("hold key 60000", fixture.directory(), |_| {});
         for _ in 0..20 {
             if let Some(lease) = try_grant(&backend, &request("key", LONG)).await {
                 grants += 1;
-                assert!(!inside.exists());
                 assert!(enter(&register, lease.fence), "{} does not rise", lease.fence);
                 let released = backend.release(&Owner::from(lease)).await.expect("release answers");
                 assert_eq!(released, Mutation::Done(()));
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        children[fastrand::usize(0..4)].signal_kill();
+        for _ in 0..3 {
+            children[fastrand::usize(0..4)].signal_kill();
+        }
     }
     drop(children);
     let last = grant(&backend, &request("key", LONG)).await;
     assert!(enter(&register, last.fence));
-    assert!(grants > 10, "{grants} grants are too few to prove anything");
     assert!(backend.is_locked(&key("key")).await.expect("is_locked answers"));
 }

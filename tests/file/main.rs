@@ -9,6 +9,7 @@ mod owners;
 mod speed;
 mod storage;
 mod tidy;
+mod waiting;
 
 mod conformance {
     use syncguard::file::FileFixture;

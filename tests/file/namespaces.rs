@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use syncguard::backend::Backend;
+use syncguard::backend::{Backend, Owner};
 use syncguard::file::FileFixture;
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};
@@ -73,4 +73,39 @@ async fn within_one_namespace_a_dead_owner_is_known() {
         child.finish();
         std::fs::remove_dir_all(fixture.directory()).expect("the next one starts afresh");
     }
+}
+
+/// A container that was moved while it ran sees another boot clock and other start times than its host.
+#[tokio::test]
+async fn a_shifted_boot_clock_changes_nothing() {
+    const SHIFTED: &[&str] = &["unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"];
+    if !Command::new(SHIFTED[0]).args(&SHIFTED[1..]).arg("true").status().is_ok_and(|it| it.success()) {
+        eprintln!("SKIPPED: this test needs the right to make time namespaces (unshare --time)");
+        return;
+    }
+    let fixture = FileFixture::new();
+    let backend = open(fixture.directory(), "takeover");
+    let mut child = Process::start_by(SHIFTED, "hold key 60000", fixture.directory(), |_| {});
+    assert!(child.line().is_some_and(|line| line.starts_with("held")));
+    assert_eq!(try_grant(&backend, &request("key", LONG)).await, None, "it lives");
+    child.kill();
+    // The kernel kills the holder when the one that started it is gone.
+    let lease = loop {
+        if let Some(lease) = try_grant(&backend, &request("key", LONG)).await {
+            break lease;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // The other way round: this process holds the key, and it lives.
+    let mut child = Process::start_by(SHIFTED, "hold key 60000", fixture.directory(), |_| {});
+    assert_eq!(child.line().as_deref(), Some("refused"));
+    backend.release(&Owner::from(lease)).await.expect("release answers");
+
+    let mut child = Process::start_by(SHIFTED, "hold key 1000", fixture.directory(), |command| {
+        command.env("SYNCGUARD_TEST_OWNER_DEATH", "wait");
+    });
+    assert!(child.line().is_some_and(|line| line.starts_with("held")));
+    assert_eq!(try_grant(&backend, &request("key", LONG)).await, None, "it has not expired");
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    grant(&backend, &request("key", LONG)).await;
 }

@@ -15,7 +15,8 @@ use syncguard::settings::{Setting, Target};
 
 use crate::support::redis_cluster::RedisCluster;
 use crate::{
-    assert_done, assert_held, backend, backend_with, eventually, key, request, settings, take, text, ttl,
+    assert_done, assert_held, backend, backend_with, eventually, granted, key, request, settings, take, text,
+    ttl,
 };
 
 /// A prefix of its own on a cluster that the rules share while any of them runs.
@@ -167,6 +168,28 @@ async fn moving_slots_are_followed() {
     assert_held(&backend.acquire(&request("a")).await.unwrap());
     assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
     take(&backend, "a").await;
+}
+
+#[tokio::test]
+async fn a_replica_that_takes_over_is_found() {
+    let mut cluster = RedisCluster::start();
+    let node = cluster.owner(&redis_cluster_keys("syncguard", &key("a")).unwrap().lock);
+    cluster.add_replica(node);
+    let backend = backend(&cluster.url());
+    let first = take(&backend, "a").await;
+    assert_done(&backend.release(&Owner::from(first.clone())).await.unwrap());
+    cluster.nodes[node].kill();
+    for _ in 0..1500 {
+        match backend.acquire(&request("a")).await {
+            Ok(acquired) => {
+                assert!(granted(acquired).fence > first.fence);
+                return;
+            }
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the replica is never found");
 }
 
 #[tokio::test]

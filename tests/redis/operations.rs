@@ -337,11 +337,26 @@ async fn expired_records_without_px_are_free_and_cleaned_up_only_when_told() {
 }
 
 #[tokio::test]
+async fn clean_up_spares_what_has_changed_since_it_was_read() {
+    let server = RedisServer::start();
+    let lease = take(&backend(&server.url()), "a").await;
+    let mut client = server.client();
+    let index = format!("syncguard:id:{}", lease.lock_id.as_str());
+    let script = redis::Script::new(include_str!("../../src/redis/clean_up.lua"));
+    let mut invocation = script.key("syncguard:a");
+    let deleted: i64 = invocation.key(&index).arg("what was read").invoke(&mut client).unwrap();
+    assert_eq!(deleted, 0);
+    assert_eq!(client.exists::<_, usize>(&["syncguard:a".to_owned(), index]).unwrap(), 2);
+}
+
+#[tokio::test]
 async fn close_ends_everything_and_later_calls_are_invalid() {
     let server = RedisServer::start();
     let backend = backend(&server.url());
     let lease = take(&backend, "a").await;
+    let watch = backend.watch(&key("a")).await.unwrap();
     backend.close().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), watch.hint()).await.expect("who waits is told to look");
     backend.close().await.unwrap();
     assert_eq!(backend.acquire(&request("b")).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(backend.release(&known(&lease)).await.unwrap_err().code(), Code::InvalidArgument);

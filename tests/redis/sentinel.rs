@@ -34,7 +34,7 @@ async fn a_demoted_master_is_left() {
     take(&backend, "a").await;
     redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut sentinels.sentinel.client()).unwrap();
     for round in 0.. {
-        assert!(round < 1000, "the new master is never found");
+        assert!(round < 3000, "the new master is never found");
         match backend.acquire(&request(&format!("k{round}"))).await {
             Ok(_) => {
                 let held = |server: &crate::support::redis_server::RedisServer| -> bool {
@@ -59,6 +59,19 @@ async fn a_demoted_master_is_left() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_sentinel_calls_a_master_must_be_one() {
+    let sentinels = Sentinels::of_one();
+    let mut client = sentinels.servers[0].client();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut client).unwrap();
+    let backend = backend(&sentinels.url());
+    let error = backend.acquire(&request("a")).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::ServiceUnavailable, Outcome::NotApplied));
+    assert!(error.is_retryable() && error.message().contains("no master"), "{error}");
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
+    take(&backend, "a").await;
 }
 
 #[tokio::test]

@@ -143,6 +143,24 @@ fn malformed_facts_and_options_are_invalid() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parsers_panic_or_tell_the_password(
+        scheme in "redis|rediss|redis\\+unix|redis-sentinel|redis-cluster|\\PC{0,6}",
+        rest in "\\PC{0,40}",
+        list in "[a-z0-9:,\\[\\]. ]{0,30}",
+    ) {
+        for url_text in [format!("{scheme}://u:canary@{rest}"), format!("{scheme}://u:canary@{list}/{rest}")] {
+            match url(&url_text, &[]) {
+                Ok(backend) => assert!(!format!("{backend:?}").contains("canary"), "{url_text}"),
+                Err(error) => assert!(!format!("{error:?}").contains("canary"), "{url_text}"),
+            }
+        }
+        let _ = facts(&[("sentinels", text(&list)), ("sentinelName", text("m"))]);
+        let _ = facts(&[("clusterNodes", text(&rest))]);
+    }
+}
+
 #[test]
 fn debug_prints_show_no_secret() {
     let config = RedisConfig::from_target(

@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers in temporary directories, and a relay that breaks things.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod postgres_server;
 pub mod proxy;
 pub mod redis_cluster;
 pub mod redis_server;
@@ -37,8 +38,12 @@ impl Drop for TempDir {
     }
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port that nobody listened on a moment ago, below those that systems give to outgoing connections.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").port()
+    loop {
+        let port = fastrand::u16(12_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -11,24 +11,7 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     pub fn start() -> RedisCluster {
-        let buses: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let nodes: Vec<RedisServer> = buses
-            .iter()
-            .map(|bus| {
-                RedisServer::with(|_| {
-                    [
-                        "--cluster-enabled",
-                        "yes",
-                        "--cluster-port",
-                        &bus.to_string(),
-                        "--cluster-node-timeout",
-                        "2000",
-                    ]
-                    .map(str::to_owned)
-                    .to_vec()
-                })
-            })
-            .collect();
+        let nodes: Vec<RedisServer> = (0..3).map(|_| cluster_node()).collect();
         for (i, node) in nodes.iter().enumerate() {
             let mut client = node.client();
             let (first, last) = (i * 5462, ((i + 1) * 5462).min(16384) - 1);
@@ -36,14 +19,11 @@ impl RedisCluster {
             redis::cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(i + 1).exec(&mut client).unwrap();
         }
         let mut client = nodes[0].client();
-        for (node, bus) in nodes.iter().zip(&buses).skip(1) {
-            redis::cmd("CLUSTER")
-                .arg("MEET")
-                .arg("127.0.0.1")
-                .arg(node.port)
-                .arg(*bus)
-                .exec(&mut client)
-                .unwrap();
+        for node in &nodes[1..] {
+            let bus: Vec<String> =
+                redis::cmd("CONFIG").arg("GET").arg("cluster-port").query(&mut node.client()).unwrap();
+            let words = ["MEET", "127.0.0.1", &node.port.to_string(), &bus[1]];
+            redis::cmd("CLUSTER").arg(&words).exec(&mut client).unwrap();
         }
         let cluster = RedisCluster { nodes };
         cluster.wait();
@@ -65,6 +45,40 @@ impl RedisCluster {
             }
         }
         panic!("no node takes the command: {last:?}");
+    }
+
+    /// A node that takes the place of a master when that fails.
+    pub fn add_replica(&mut self, of: usize) {
+        let replica = cluster_node();
+        let bus: Vec<String> =
+            redis::cmd("CONFIG").arg("GET").arg("cluster-port").query(&mut replica.client()).unwrap();
+        let meet =
+            |words: &[&str]| redis::cmd("CLUSTER").arg(words).exec(&mut self.nodes[0].client()).unwrap();
+        meet(&["MEET", "127.0.0.1", &replica.port.to_string(), &bus[1]]);
+        let id = self.id(of);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let replicate =
+            || redis::cmd("CLUSTER").arg("REPLICATE").arg(&id).exec(&mut replica.client()).is_ok();
+        let in_sync = || {
+            let info: String = redis::cmd("INFO").arg("replication").query(&mut replica.client()).unwrap();
+            info.contains("master_link_status:up")
+        };
+        let known = || {
+            let nodes: String =
+                redis::cmd("CLUSTER").arg("NODES").query(&mut self.nodes[(of + 1) % 3].client()).unwrap();
+            nodes.lines().any(|line| line.contains("slave") && line.contains(&id))
+        };
+        let until = |what: &str, done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(Instant::now() < deadline, "not in time: {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        // Once: asking again would begin the synchronisation again.
+        until("the replica is told of whom", &replicate);
+        until("the replica is in sync", &in_sync);
+        until("the others know of it", &known);
+        self.nodes.push(replica);
     }
 
     /// The node that holds a key.
@@ -97,6 +111,21 @@ impl RedisCluster {
     }
 }
 
+fn cluster_node() -> RedisServer {
+    RedisServer::with(|_| {
+        [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &free_port().to_string(),
+            "--cluster-node-timeout",
+            "2000",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    })
+}
+
 /// A master, its replica, and the sentinel that watches them.
 pub struct Sentinels {
     pub servers: Vec<RedisServer>,
@@ -107,18 +136,15 @@ impl Sentinels {
     pub fn start() -> Sentinels {
         let master = RedisServer::start();
         let replica = RedisServer::with(|_| vec!["--replicaof".into(), format!("127.0.0.1 {}", master.port)]);
-        let dir = TempDir::new();
-        let config = dir.join("sentinel.conf");
-        let lines = [
-            format!("sentinel monitor main 127.0.0.1 {} 1", master.port),
-            "sentinel down-after-milliseconds main 500".to_owned(),
-            "sentinel failover-timeout main 5000".to_owned(),
-        ];
-        std::fs::write(&config, lines.join("\n") + "\n").unwrap();
-        let sentinel = RedisServer::sentinel(free_port(), dir, config);
-        let sentinels = Sentinels { servers: vec![master, replica], sentinel };
+        let sentinels = Sentinels { sentinel: watch(&master, 500), servers: vec![master, replica] };
         sentinels.wait();
         sentinels
+    }
+
+    /// A master without a replica, whose sentinel is in no hurry.
+    pub fn of_one() -> Sentinels {
+        let master = RedisServer::start();
+        Sentinels { sentinel: watch(&master, 60_000), servers: vec![master] }
     }
 
     pub fn url(&self) -> String {
@@ -142,4 +168,17 @@ impl Sentinels {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A sentinel that believes a master to be down after so many milliseconds.
+fn watch(master: &RedisServer, down_after: u32) -> RedisServer {
+    let dir = TempDir::new();
+    let config = dir.join("sentinel.conf");
+    let lines = [
+        format!("sentinel monitor main 127.0.0.1 {} 1", master.port),
+        format!("sentinel down-after-milliseconds main {down_after}"),
+        "sentinel failover-timeout main 5000".to_owned(),
+    ];
+    std::fs::write(&config, lines.join("\n") + "\n").unwrap();
+    RedisServer::sentinel(free_port(), dir, config)
 }

@@ -21,10 +21,7 @@ impl RedisServer {
     pub fn with(args: impl FnOnce(&TempDir) -> Vec<String>) -> RedisServer {
         let dir = TempDir::new();
         let args = args(&dir);
-        RedisServer::on(free_port(), dir, args)
-    }
-
-    pub fn on(port: u16, dir: TempDir, args: Vec<String>) -> RedisServer {
+        let port = free_port();
         let child = spawn(port, &dir, &args);
         RedisServer { child, port, dir, args }
     }
@@ -38,10 +35,6 @@ impl RedisServer {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Kills it without warning.

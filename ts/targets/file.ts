@@ -6,5 +6,6 @@ export const file: TargetKind = {
   accepts: "a directory, a file: URL, or { directory }",
   ownFacts: ["directory"],
   adopt: () => undefined,
-  text: (text) => (/^file:/i.test(text) ? { target: text } : { target: [["directory", text]] }),
+  // Another scheme is a mistake, not a directory: Rust says so.
+  text: (text) => (/^(file:|[a-z][a-z\d+.-]+:\/\/)/i.test(text) ? { target: text } : { target: [["directory", text]] }),
 };

@@ -7,23 +7,23 @@ WITH look AS MATERIALIZED (
     FROM {locks} l WHERE l.key = $1::text AND l.lock_id = $2::text
 ), live AS MATERIALIZED (
     SELECT tick, tick / 10 AS now_ms, pg_try_advisory_xact_lock(hashtext(key)) AS mine,
-           CASE WHEN $7::bigint IS NOT NULL THEN $7::bigint < (
+           CASE WHEN $7::bigint IS NOT NULL THEN (
                SELECT count(*) FROM pg_locks
                WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                  AND classid::bigint = ({class})::bigint & 4294967295
                  AND objid::bigint = hashtext($1::text)::bigint & 4294967295
-           ) ELSE false END AS yields
+           ) END AS waiting
     FROM look
     WHERE expires_at_ms > tick / 10 - 1000 AND {readable}
 ), freed AS (
     DELETE FROM {locks} l USING live
-    WHERE live.mine AND live.yields AND l.key = $1::text AND l.lock_id = $2::text
+    WHERE live.mine AND live.waiting > $7::bigint AND l.key = $1::text AND l.lock_id = $2::text
       AND l.expires_at_ms > live.now_ms - 1000
     RETURNING l.key
 ), minted AS (
     INSERT INTO {fences} AS f (fence_key, fence, key_debug)
-    SELECT $6::text, tick, $5::text FROM live WHERE mine AND NOT yields
+    SELECT $6::text, tick, $5::text FROM live WHERE mine AND coalesce(waiting <= $7::bigint, true)
     ON CONFLICT (fence_key) DO UPDATE SET fence = greatest(f.fence + 1, excluded.fence)
     WHERE f.fence < 900000000000000
     RETURNING f.fence
@@ -35,7 +35,7 @@ WITH look AS MATERIALIZED (
     WHERE l.key = $1::text AND l.lock_id = $2::text AND l.expires_at_ms > live.now_ms - 1000
     RETURNING l.expires_at_ms, l.acquired_at_ms, l.fence
 )
-SELECT live.mine, freed.key IS NOT NULL AS yielded,
+SELECT live.mine, CASE WHEN freed.key IS NOT NULL THEN live.waiting - $7::bigint END AS others,
        moved.expires_at_ms AS taken_expires_at_ms, moved.acquired_at_ms AS taken_at_ms,
        moved.fence AS taken_fence,
        CASE WHEN freed.key IS NOT NULL THEN pg_notify({channel}, hashtext(freed.key)::text) END IS NOT NULL

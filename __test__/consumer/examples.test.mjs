@@ -1,0 +1,96 @@
+// What the README and the guides show is what runs: each example is a file, shown as it stands.
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { isLeftOut } from '../support/needs.mjs'
+import { temporaryDirectory } from '../support/server-process.mjs'
+import { PostgresServer, RedisServer } from '../support/servers.mjs'
+
+const run = promisify(execFile)
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const examples = join(root, 'docs', 'examples')
+const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+
+/** The last line that each one prints, so that an example that does nothing is noticed. */
+const LAST_LINE = {
+  'commonjs.cjs': /^inside$/,
+  'fencing.mjs': /^refused: \d{15} is older than \d{15}$/,
+  'file-lock.mjs': /^held: true$/,
+  'file.mjs': /^inside$/,
+  'free-by-hand.mjs': /^nobody held it$/,
+  'guard.mjs': /^the only instance: OK$/,
+  'handle.mjs': /^valid for \d+ ms$/,
+  'handle.ts': /^held for another \d+ ms$/,
+  'ioredis.mjs': /^inside$/,
+  'keeping.mjs': /^kept through 4 pages$/,
+  'postgres.mjs': /^inside, with fence \d{15}$/,
+  'quickstart.mjs': /^inside, with fence \d{15}$/,
+  'redis.mjs': /^charged 24\.9$/,
+  'telemetry.mjs': /^release ok/,
+  'waiting.mjs': /^still busy after 200 ms$/,
+  'who-holds.mjs': /^lock [0-9a-f]{24}, fence \d{15}, for another \d+\.\d s$/
+}
+
+describe('examples', { concurrency: 1 }, () => {
+  let redis
+  let postgres
+  let env
+
+  before(async () => {
+    const directory = temporaryDirectory('examples')
+    redis = isLeftOut('redis') ? undefined : await RedisServer.start()
+    postgres = isLeftOut('postgres') ? undefined : await PostgresServer.shared()
+    env = { ...process.env, TMPDIR: directory, SYNCGUARD_DIR: join(directory, 'locks'), SYNCGUARD_URL: '' }
+    delete env.NODE_OPTIONS
+    env.REDIS_URL = redis?.url ?? ''
+    env.POSTGRES_URL = postgres?.url ?? ''
+  })
+  after(async () => {
+    await redis?.stop()
+    await postgres?.stop()
+  })
+
+  test('each one has a line to tell by', () => {
+    assert.deepEqual(readdirSync(examples).filter((name) => /\.([cm]?js|ts)$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
+  })
+
+  for (const [name, lastLine] of Object.entries(LAST_LINE)) {
+    const store = /redis/.test(name) ? 'redis' : /postgres/.test(name) ? 'postgres' : undefined
+    test(name, { skip: store !== undefined && isLeftOut(store) }, async () => {
+      const file = name.endsWith('.ts') ? await compiled(name) : join(examples, name)
+      const { stdout, stderr } = await run(process.execPath, [file], { env, cwd: root, timeout: 30_000 })
+      assert.match(stdout.trimEnd().split('\n').at(-1), lastLine)
+      assert.equal(stderr, '')
+    })
+  }
+
+  /** As TypeScript users compile it, also for versions of Node.js that know no `await using`. */
+  async function compiled(name) {
+    const out = join(root, 'target', 'examples')
+    const options = ['--target', 'es2022', '--lib', 'es2022,esnext.disposable', '--module', 'nodenext', '--strict', '--types', 'node']
+    await run(join(root, 'node_modules', '.bin', 'tsc'), [...options, '--rootDir', examples, '--outDir', out, join(examples, name)], { cwd: root })
+    return join(out, name.replace(/\.ts$/, '.js'))
+  }
+})
+
+describe('pages', () => {
+  for (const page of pages) {
+    const text = readFileSync(join(root, page), 'utf8')
+
+    test(`${page} shows the examples as they are`, () => {
+      const shown = [...text.matchAll(/<!-- docs\/examples\/(\S+) -->\n```(?:js|ts)\n([\s\S]*?)```\n/g)]
+      assert.equal(shown.length, [...text.matchAll(/<!-- docs\/examples\//g)].length, 'every mark stands before a block of code')
+      for (const [, name, code] of shown) assert.equal(code, readFileSync(join(examples, name), 'utf8'), name)
+    })
+
+    test(`${page} links to files that are there`, () => {
+      for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
+        assert.ok(existsSync(join(root, page, '..', target)), `${target} is missing`)
+      }
+    })
+  }
+})
