@@ -26,7 +26,7 @@ pub(super) async fn once(
     let named = options.lock_id.is_some();
     let (request, keep) = request(options);
     let now = Moment::now();
-    let sent = if named { shared.leases.asked_since(&request, now) } else { now };
+    let sent = if named { shared.asked.since(&request, now) } else { now };
     let mut unheard = Unheard::new(shared, &request);
     unheard.undo = !named;
     let end = attempt(shared, &request, None, cancel).await;
@@ -34,7 +34,7 @@ pub(super) async fn once(
     let granted = matches!(end, End::Answered(Ok(Acquired::Granted(_))));
     // A refusal says nothing about an earlier request that was not answered.
     if named && (granted || (!unknown && sent == now)) {
-        shared.leases.forget_asked(&request.lock_id);
+        shared.asked.forget(&request.lock_id);
     }
     unheard.undo = !named && unknown && matches!(end, End::Answered(_));
     match end {

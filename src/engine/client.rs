@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asked::Asked;
 use super::environment::Environment;
 use super::extend;
 use super::leases::{Drained, Leases};
@@ -59,6 +60,7 @@ impl Client {
             options,
             environment,
             leases: Leases::default(),
+            asked: Asked::default(),
             runtime,
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),

@@ -1,19 +1,19 @@
 //! What this client holds: the one place that knows a lease's local deadline and whether it is still
 //! ours. A handle's state belongs to its lock id, so whoever extends or releases by lock id moves it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::by_lock_id::ByLockId;
 use super::clock::Moment;
 use super::deadline::{Deadline, End, ExtendId, Outcome};
 use super::keep::{self, Keeping};
 use super::policy::KeepPolicy;
-use crate::backend::{AcquireRequest, Mutation};
-use crate::lock::{Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
+use crate::backend::Mutation;
+use crate::lock::{Lease, LockId, Result, Timestamp, Ttl};
 
 /// The keeper looks at the clock at least this often, because its timer stops while the machine sleeps.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -27,21 +27,12 @@ pub(super) struct Leases {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Acquires that were not answered, or not yet, where the caller named the lock id to repeat them.
-    asked: HashMap<LockId, Asked, BuildHasherDefault<RandomBits>>,
     /// Names the next extend.
     extends: u64,
-    held: HashMap<LockId, Held, BuildHasherDefault<RandomBits>>,
+    held: ByLockId<Held>,
     due: BTreeSet<(Moment, LockId)>,
     /// When the keeper looks next; `None` while it sleeps until it is told.
     keeper_wakes: Option<Moment>,
-}
-
-#[derive(Debug)]
-struct Asked {
-    since: Moment,
-    /// By then a lease that the first request took has ended.
-    over: Moment,
 }
 
 #[derive(Debug)]
@@ -163,25 +154,6 @@ impl Leases {
         table.held.insert(lock_id, held);
         table.due.insert((due, lock_id));
         self.tell_keeper(&table, due);
-    }
-
-    /// Since when a request under this lock id, which its caller repeats by himself, may have been applied.
-    pub fn asked_since(&self, request: &AcquireRequest, now: Moment) -> Moment {
-        let mut table = self.table();
-        if table.asked.len() == table.asked.capacity() {
-            table.asked.retain(|_, asked| asked.over > now);
-        }
-        let over = now.plus(request.ttl.as_duration()).plus(TIME_TOLERANCE);
-        let asked = table.asked.entry(request.lock_id).or_insert(Asked { since: now, over });
-        if asked.over <= now {
-            *asked = Asked { since: now, over };
-        }
-        asked.since
-    }
-
-    /// The request was answered: the next one under its lock id is the first that may be applied.
-    pub fn forget_asked(&self, lock_id: &LockId) {
-        self.table().asked.remove(lock_id);
     }
 
     fn tell_keeper(&self, table: &Table, due: Moment) {
@@ -379,25 +351,5 @@ impl Table {
             held.due = due;
             self.due.insert((due, *lock_id));
         }
-    }
-}
-
-/// Lock ids are random bits already: the first eight bytes are hash enough.
-#[derive(Default)]
-struct RandomBits(u64);
-
-impl Hasher for RandomBits {
-    fn write(&mut self, bytes: &[u8]) {
-        // Each character has six random bits and its highest are nearly constant: rotate them together.
-        for byte in bytes.iter().take(22) {
-            self.0 = self.0.rotate_left(7) ^ u64::from(*byte);
-        }
-        self.0 = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

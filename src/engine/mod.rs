@@ -2,7 +2,9 @@
 //! deadline, the operation timeout, undo. A backend does one attempt; this decides about the next.
 
 mod acquire;
+mod asked;
 mod attempt;
+mod by_lock_id;
 mod client;
 mod clock;
 mod deadline;
@@ -13,6 +15,8 @@ mod keeper;
 mod leases;
 mod policy;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod release;
 mod search;
 mod subscription;
@@ -43,6 +47,7 @@ struct Shared {
     options: ClientOptions,
     environment: Arc<dyn Environment>,
     leases: leases::Leases,
+    asked: asked::Asked,
     runtime: Handle,
     tasks: TaskTracker,
     closed: CancellationToken,

@@ -100,6 +100,31 @@ async fn a_single_attempt_in_flight_settles_and_is_undone() {
     assert_eq!(held(&store).await, None);
 }
 
+/// The reply has arrived, but the client is closed, or the call aborted, before anybody could look.
+#[tokio::test(start_paused = true)]
+async fn a_grant_at_the_same_moment_is_given_back() {
+    for policy in [patient(), polling()] {
+        for close in [true, false] {
+            let store = store();
+            let process = Process::on(&store);
+            let go = Arc::new(Notify::new());
+            process.backend.script(Operation::Acquire, [Fault::HoldReply(go.clone())]);
+            let (waiting, cancel) = process.abortable(&policy);
+            settle().await;
+            go.notify_one();
+            if close {
+                process.client.close().await.expect("closes");
+                assert_eq!(code(waiting.await.unwrap()), Code::InvalidArgument);
+            } else {
+                cancel.cancel();
+                assert_eq!(code(waiting.await.unwrap()), Code::Aborted);
+                settle().await;
+            }
+            assert_eq!(held(&store).await, None);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_waits_for_a_release_in_flight() {
     let store = store();

@@ -129,3 +129,29 @@ async fn a_lonely_waiter_gets_in_between_a_crowd() {
         lonely.free(&lease).await;
     }
 }
+
+/// Others go first at a wake-up, and the head that gives them their start leaves meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_at_which_others_go_first_is_not_lost_with_the_head() {
+    let store = store();
+    let (ours, theirs) = (Process::on(&store), Process::elsewhere(&store, "b"));
+    let lease = ours.hold().await;
+    let (first, cancel) = ours.abortable(&patient());
+    settle().await;
+    let second = ours.waiting(&patient());
+    let other = theirs.waiting(&patient());
+    // Somebody watches, but does not come.
+    let _idle = store.backend().watch(&key("k")).await.expect("watch answers");
+    sleep(ms(60)).await;
+    ours.free(&lease).await;
+    let lease = other.await.unwrap().expect("it is their turn");
+    sleep(ms(20)).await;
+    theirs.free(&lease).await;
+    settle().await;
+    assert!(!first.is_finished(), "others go first");
+    let start = Instant::now();
+    cancel.cancel();
+    first.await.unwrap().expect_err("aborted");
+    second.await.unwrap().expect("granted");
+    assert!(start.elapsed() <= ms(2), "{:?}", start.elapsed());
+}

@@ -189,7 +189,9 @@ async fn a_lease_on_its_way_is_waited_for() {
     sleep(ms(500)).await;
     go.notify_one();
     releasing.await.unwrap().expect("released");
-    waiting.await.unwrap().expect("handed over");
+    let next = waiting.await.unwrap().expect("handed over");
+    // Its time has run since before the request.
+    assert_eq!(process.client.remaining(&next.lock_id), ms(LONG - 500));
 }
 
 /// The releasing task dies in the middle.

@@ -132,6 +132,31 @@ async fn a_hint_for_a_head_that_leaves_is_the_next_ones() {
     }
 }
 
+/// The head was told during its call, was refused all the same, and leaves while it asks again.
+#[tokio::test(start_paused = true)]
+async fn a_hint_whose_answer_the_head_does_not_wait_for_is_the_next_ones() {
+    let store = store();
+    let process = Process::new(store.backend_claiming(|can| (can.wakes, can.hands_over) = (false, false)));
+    let lease = process.hold().await;
+    let go = Arc::new(Notify::new());
+    let never = Arc::new(Notify::new());
+    let faults = [Fault::HoldReply(go.clone()), Fault::HoldRequest(never)];
+    process.backend.script(Operation::Acquire, faults);
+    let (first, cancel) = process.abortable(&patient());
+    settle().await;
+    let second = process.waiting(&patient());
+    settle().await;
+    process.free(&lease).await;
+    go.notify_one();
+    settle().await;
+    assert_eq!(process.calls(Operation::Acquire), 3);
+    let start = Instant::now();
+    cancel.cancel();
+    assert_eq!(code(first.await.unwrap()), Code::Aborted);
+    second.await.unwrap().expect("granted");
+    assert!(start.elapsed() <= ms(1), "{:?}", start.elapsed());
+}
+
 /// Who holds it in this process loses it: those who wait here need not sleep until the timer.
 #[tokio::test(start_paused = true)]
 async fn a_lease_lost_in_this_process_makes_the_head_look() {

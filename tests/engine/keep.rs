@@ -47,8 +47,9 @@ async fn a_single_attempt_keeps_as_well_and_an_interval_can_be_named() {
     else {
         panic!("free");
     };
-    sleep(ms(10_000)).await;
-    assert!((20..=22).contains(&process.calls(Operation::ExtendMany)));
+    // Each renewal comes at the interval, or up to a sixteenth ahead, where others are due.
+    sleep(ms(10_250)).await;
+    assert!((20..=21).contains(&process.calls(Operation::ExtendMany)));
     assert!(process.client.remaining(&lease.lock_id) > ms(2400));
 }
 
@@ -132,7 +133,7 @@ async fn a_silent_environment_loses_its_lease_for_good() {
     sleep(ms(5500)).await;
     assert_eq!(process.environment.pings(), 2);
     process.environment.be_silent_for(ms(5999));
-    sleep(ms(1500)).await;
+    sleep(ms(2000)).await;
     let renewed = process.calls(Operation::ExtendMany);
     assert_eq!(renewed, 7);
     process.environment.be_silent_for(ms(6000));

@@ -210,7 +210,7 @@ async fn run(store: MemoryStore, seconds: u64, hands_over: bool) {
         check(grants.extract_if(.., |grant| grant.key == name).collect());
     }
     // Whatever was left behind is gone by its TTL and the tolerance; the next one gets in.
-    sleep(ms(TTL_MS + 1000) + OPERATION_TIMEOUT).await;
+    sleep(ms(TTL_MS + 1500) + OPERATION_TIMEOUT).await;
     for name in KEYS {
         assert!(!store.backend().is_locked(&key(name)).await.expect("answers"), "kept without a holder");
         assert_eq!(store.subscribers(&key(name)), 0);
