@@ -24,11 +24,14 @@ impl Cleaner {
     /// Does a step in the background when one is due. Called with each grant, since only grants make
     /// records that can expire.
     pub(super) fn step(&self, pool: &Pool) {
-        if self.is_due() {
-            let (pool, cleaner) = (pool.clone(), self.clone());
+        // Only on a connection that is free anyway; else with a later grant.
+        if self.is_due()
+            && let Some(mut lent) = pool.try_lend()
+        {
+            let cleaner = self.clone();
+            cleaner.set(Some(Instant::now() + PAUSE));
             // Nobody waits for it, and where it fails a later step does it.
             tokio::spawn(async move {
-                let Ok(mut lent) = pool.lend().await else { return };
                 let step = lent.with(async |connection| connection.run(Sql::CleanUp, &[&STEP]).await).await;
                 if step.is_ok_and(|rows| i64::try_from(rows.len()) == Ok(STEP)) {
                     cleaner.set(None);
@@ -49,15 +52,9 @@ impl Cleaner {
         });
     }
 
-    /// True for one caller, who then does the step.
     fn is_due(&self) -> bool {
-        let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let is_due = due.is_none_or(|due| due <= now);
-        if is_due {
-            *due = Some(now + PAUSE);
-        }
-        is_due
+        let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        due.is_none_or(|due| due <= Instant::now())
     }
 
     fn set(&self, due: Option<Instant>) {

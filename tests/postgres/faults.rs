@@ -21,6 +21,12 @@ fn through(proxy: &Proxy) -> String {
     format!("postgres://tester@127.0.0.1:{}/postgres", proxy.port)
 }
 
+/// So that the only connection is open, and the step of clean-up that the first grant causes is over.
+async fn warm_up(backend: &dyn Backend) {
+    take(backend, "warm-up").await;
+    take(backend, "warmer").await;
+}
+
 const KILL_OTHERS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
 
@@ -81,8 +87,8 @@ async fn terminated_sessions_come_back_without_help() {
 async fn a_lost_reply_is_unknown_and_the_same_request_finds_its_lease() {
     let server = server().await;
     let proxy = Proxy::to(server.port);
-    let backend = Arc::new(backend(&through(&proxy)));
-    take(&*backend, "warm-up").await;
+    let backend = Arc::new(backend_with(&through(&proxy), &[("poolSize", millis(1))]));
+    warm_up(&*backend).await;
     proxy.mute();
     let request = request("a");
     let lost = tokio::spawn({
@@ -248,8 +254,8 @@ async fn a_dead_session_s_statement_is_told_from_one_that_was_refused() {
     let server = server().await;
     let client = server.client().await;
     let mine = "FROM pg_stat_activity WHERE application_name = 'syncguard'";
-    let backend = Arc::new(backend(&server.url()));
-    take(&*backend, "warm-up").await;
+    let backend = Arc::new(backend_with(&server.url(), &[("poolSize", millis(1))]));
+    warm_up(&*backend).await;
     client.batch_execute("BEGIN; LOCK TABLE syncguard_locks IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let waiting = tokio::spawn({
         let backend = Arc::clone(&backend);
@@ -381,7 +387,7 @@ async fn tables_that_are_made_anew_are_used_without_an_error() {
 async fn nothing_is_sent_for_a_caller_who_left_before_his_turn() {
     let server = server().await;
     let backend = Arc::new(backend_with(&server.url(), &[("poolSize", millis(1))]));
-    take(&*backend, "warm-up").await;
+    warm_up(&*backend).await;
     let client = server.client().await;
     client.batch_execute("BEGIN; LOCK TABLE syncguard_locks IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let busy = tokio::spawn({
