@@ -88,8 +88,14 @@ class Direction {
     this.passed += passed.length
     if (left === Infinity) return
     this.#faults.left = left - passed.length
-    if (chunk.length >= left) this.to.end(() => (this.to.resetAndDestroy(), this.from.resetAndDestroy()))
+    if (chunk.length >= left) this.to.end(() => (reset(this.to), reset(this.from)))
   }
+}
+
+/** RST, unless the socket is being shut down: libuv refuses that, and Node 20 then never ends (its handle is neither open nor closed). */
+function reset(socket) {
+  if (socket.writableEnded || socket.connecting) socket.destroy()
+  else socket.resetAndDestroy()
 }
 
 class Connection {
@@ -101,7 +107,7 @@ class Connection {
     this.toServer = new Direction(client, server, (chunk) => onRequest(this, chunk))
     this.toClient = new Direction(server, client, () => {})
     for (const [one, other] of [[client, server], [server, client]]) {
-      one.on('error', () => other.resetAndDestroy())
+      one.on('error', () => reset(other))
     }
   }
 
@@ -121,8 +127,8 @@ class Connection {
 
   /** RST to both ends. */
   reset() {
-    this.client.resetAndDestroy()
-    this.server.resetAndDestroy()
+    reset(this.client)
+    reset(this.server)
   }
 }
 
@@ -218,7 +224,7 @@ export class FaultProxy {
 
   #accept(client, target) {
     client.on('error', () => {})
-    if (this.#refusing) return client.resetAndDestroy()
+    if (this.#refusing) return reset(client)
     const connection = new Connection(client, connect({ host: '127.0.0.1', port: target.port, path: target.path, allowHalfOpen: true }), (from, chunk) => this.#request(from, chunk))
     this.connections.push(connection)
     client.on('close', () => (this.connections = this.connections.filter((each) => each !== connection)))

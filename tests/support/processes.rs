@@ -112,7 +112,9 @@ fn stat_field(pid: u32, field: usize) -> Option<String> {
 }
 
 pub fn has_ended(pid: u32) -> bool {
-    stat_field(pid, 3).is_none_or(|state| state == "Z" || state == "X")
+    let only_thread = || stat_field(pid, 20).is_none_or(|threads| threads == "1" || threads == "0");
+    // After SIGKILL the main thread is a zombie while the others are still ending.
+    stat_field(pid, 3).is_none_or(|state| (state == "Z" || state == "X") && only_thread())
 }
 
 /// In clock ticks since boot.
