@@ -47,8 +47,8 @@ impl Acquire {
         first: Step<'_>,
         connection: &mut Connection,
     ) -> Result<(Vec<Row>, Reply<Acquired>), Failure> {
-        let parameters = self.parameters();
-        let second = Step { sql: Sql::Acquire, parameters: &parameters.each() };
+        let parameters = Many::of(&[self]);
+        let second = Step { sql: Sql::AcquireMany, parameters: &parameters.each() };
         let mut rows = connection.run_locked(&self.keys.lock, &[first, second]).await?;
         let reply = rows.pop().and_then(|rows| rows.first().map(|row| self.read(row)));
         Ok((rows.pop().unwrap_or_default(), reply.ok_or_else(missing)?))
@@ -74,6 +74,7 @@ impl Acquire {
                 Fence::MAX
             ))),
             Some(_) => Ok(None),
+            None if column::<Option<&str>>(row, "holder")?.is_none() => Ok(None),
             None => {
                 let stored = Stored::read(row)?;
                 if !stored.is_live() {
@@ -124,6 +125,32 @@ impl Parameters<'_> {
     }
 }
 
+/// The same of several.
+struct Many<'a> {
+    keys: Vec<&'a str>,
+    lock_ids: Vec<&'a str>,
+    ttls_ms: Vec<i64>,
+    user_keys: Vec<&'a str>,
+    fence_keys: Vec<&'a str>,
+}
+
+impl<'a> Many<'a> {
+    fn of(requests: &[&'a Acquire]) -> Many<'a> {
+        let all = || requests.iter().map(|it| it.parameters());
+        Many {
+            keys: all().map(|it| it.key).collect(),
+            lock_ids: all().map(|it| it.lock_id).collect(),
+            ttls_ms: all().map(|it| it.ttl_ms).collect(),
+            user_keys: all().map(|it| it.user_key).collect(),
+            fence_keys: all().map(|it| it.fence_key).collect(),
+        }
+    }
+
+    fn each(&self) -> [&(dyn ToSql + Sync); 5] {
+        [&self.keys, &self.lock_ids, &self.ttls_ms, &self.user_keys, &self.fence_keys]
+    }
+}
+
 impl Request for Acquire {
     type Answer = Acquired;
 
@@ -140,19 +167,14 @@ impl Request for Acquire {
             let row = rows.first().ok_or_else(missing)?;
             return Ok(vec![only.read(row)]);
         }
-        let ids: Vec<&str> = requests.iter().map(|it| it.request.lock_id.as_str()).collect();
-        let own_keys: Vec<&str> = requests.iter().map(|it| it.request.key.as_str()).collect();
-        let keys: Vec<&str> = requests.iter().map(|it| it.keys.lock.as_str()).collect();
-        let fences: Vec<&str> = requests.iter().map(|it| it.keys.fence.as_str()).collect();
-        let ttls: Vec<i64> = requests.iter().map(|it| it.ttl_ms).collect();
-        let rows = connection.run(Sql::AcquireMany, &[&keys, &ids, &ttls, &own_keys, &fences]).await?;
+        let rows = connection.run(Sql::AcquireMany, &Many::of(requests).each()).await?;
         let rows = super::by_number(rows, requests.len())?;
         requests.iter().zip(rows).map(|(it, row)| Ok(it.read(&row.ok_or_else(missing)?))).collect()
     }
 
     async fn send_locked(&self, key: &str, connection: &mut Connection) -> Result<Reply<Acquired>, Failure> {
-        let parameters = self.parameters();
-        let step = Step { sql: Sql::Acquire, parameters: &parameters.each() };
+        let parameters = Many::of(&[self]);
+        let step = Step { sql: Sql::AcquireMany, parameters: &parameters.each() };
         let rows = connection.run_locked(key, &[step]).await?;
         let row = rows.first().and_then(|rows| rows.first()).ok_or_else(missing)?;
         Ok(self.read(row))

@@ -71,11 +71,12 @@ impl Request for Release {
         requests: &[&Release],
         connection: &mut Connection,
     ) -> Result<Vec<Reply<Mutation<()>>>, Failure> {
+        if let [only] = requests {
+            let rows = connection.run(Sql::Release, &[&only.0.as_str()]).await?;
+            return Ok(vec![Release::read(rows.first())]);
+        }
         let ids: Vec<&str> = requests.iter().map(|it| it.0.as_str()).collect();
-        let rows = match ids[..] {
-            [id] => connection.run(Sql::Release, &[&id]).await?,
-            _ => connection.run(Sql::ReleaseMany, &[&ids]).await?,
-        };
+        let rows = connection.run(Sql::ReleaseMany, &[&ids]).await?;
         let rows = super::by_number(rows, requests.len())?;
         Ok(rows.iter().map(|row| Release::read(row.as_ref())).collect())
     }
@@ -101,12 +102,13 @@ impl Request for Extend {
         requests: &[&Extend],
         connection: &mut Connection,
     ) -> Result<Vec<Reply<Mutation<Timestamp>>>, Failure> {
+        if let [only] = requests {
+            let rows = connection.run(Sql::Extend, &[&only.lock_id.as_str(), &only.ttl_ms]).await?;
+            return Ok(vec![Extend::read(rows.first())]);
+        }
         let ids: Vec<&str> = requests.iter().map(|it| it.lock_id.as_str()).collect();
         let ttls: Vec<i64> = requests.iter().map(|it| it.ttl_ms).collect();
-        let rows = match ids[..] {
-            [id] => connection.run(Sql::Extend, &[&id, &ttls[0]]).await?,
-            _ => connection.run(Sql::ExtendMany, &[&ids, &ttls]).await?,
-        };
+        let rows = connection.run(Sql::ExtendMany, &[&ids, &ttls]).await?;
         let rows = super::by_number(rows, requests.len())?;
         Ok(rows.iter().map(|row| Extend::read(row.as_ref())).collect())
     }

@@ -5,7 +5,8 @@ use tokio_postgres::types::Type;
 use super::config::PostgresConfig;
 use super::session::millis;
 
-/// A statement of ours.
+/// A statement of ours. Those of many say more than those of one, and are used for one as well where that
+/// is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sql {
     Acquire,
@@ -50,9 +51,12 @@ impl Sql {
 
     fn source(self) -> &'static str {
         match self {
-            Sql::Acquire | Sql::AcquireMany => include_str!("sql/acquire.sql"),
-            Sql::Release | Sql::ReleaseMany => include_str!("sql/release.sql"),
-            Sql::Extend | Sql::ExtendMany => include_str!("sql/extend.sql"),
+            Sql::Acquire => include_str!("sql/acquire_one.sql"),
+            Sql::AcquireMany => include_str!("sql/acquire.sql"),
+            Sql::Release => include_str!("sql/release_one.sql"),
+            Sql::ReleaseMany => include_str!("sql/release.sql"),
+            Sql::Extend => include_str!("sql/extend_one.sql"),
+            Sql::ExtendMany => include_str!("sql/extend.sql"),
             Sql::HandOver => include_str!("sql/hand_over.sql"),
             Sql::LookUpKey => include_str!("sql/look_up_key.sql"),
             Sql::LookUpId => include_str!("sql/look_up_id.sql"),
@@ -62,24 +66,18 @@ impl Sql {
         }
     }
 
-    /// Where the requests come from: parameters, or arrays of them. Many are taken in order of their
-    /// advisory locks.
+    /// Where several requests come from: arrays, taken in order of their advisory locks.
     fn requests(self) -> &'static str {
         match self {
-            Sql::Acquire => {
-                "SELECT 0::bigint AS n, $1::text AS key, $2::text AS lock_id, $3::bigint AS ttl_ms, $4::text AS user_key, $5::text AS fence_key"
-            }
             Sql::AcquireMany => {
                 "SELECT n - 1 AS n, key, lock_id, ttl_ms, user_key, fence_key
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
          WITH ORDINALITY AS r (key, lock_id, ttl_ms, user_key, fence_key, n)
     ORDER BY hashtext(key)"
             }
-            Sql::Release => "SELECT 0::bigint AS n, $1::text AS lock_id",
             Sql::ReleaseMany => {
                 "SELECT n - 1 AS n, lock_id FROM unnest($1::text[]) WITH ORDINALITY AS r (lock_id, n)"
             }
-            Sql::Extend => "SELECT 0::bigint AS n, $1::text AS lock_id, $2::bigint AS ttl_ms",
             Sql::ExtendMany => {
                 "SELECT n - 1 AS n, lock_id, ttl_ms
     FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS r (lock_id, ttl_ms, n)"
@@ -137,6 +135,7 @@ impl Statements {
                 .replace("{requests}", sql.requests())
                 .replace("{order}", sql.order())
                 .replace("{readable}", include_str!("sql/readable.sql").trim_end())
+                .replace("{readable_row}", include_str!("sql/readable_row.sql").trim_end())
                 .replace("{locks}", &locks)
                 .replace("{fences}", &fences)
                 .replace("{class}", &class)
