@@ -16,6 +16,8 @@ mod records;
 mod sentinel;
 #[path = "redis/targets.rs"]
 mod targets;
+#[path = "redis/together.rs"]
+mod together;
 #[path = "redis/wakes.rs"]
 mod wakes;
 

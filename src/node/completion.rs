@@ -17,6 +17,7 @@ use syncguard::engine::{Client, Environment};
 use syncguard::lock::{Error, LockId};
 
 use crate::foreign::{Calls, ForeignLeases};
+use crate::linger::UnderWay;
 use crate::outcome::{Outcome, failure};
 use crate::raw::{Value, clear_exception, make_number, make_text, make_undefined};
 use crate::runtime;
@@ -175,12 +176,14 @@ impl Queue {
             self.hold_loop(env, true);
         }
         let queue = Arc::clone(self);
+        let under_way = UnderWay::begin();
         runtime::handle().spawn(async move {
             // A panic is a bug of ours; it must neither kill the process nor leave a promise hanging.
             let outcome = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
                 Outcome::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
             });
             queue.push(Item::Settle(deferred, outcome));
+            drop(under_way);
         });
         Value { env, raw }
     }

@@ -7,6 +7,7 @@
 mod client;
 mod completion;
 mod foreign;
+mod linger;
 mod local;
 mod nouns;
 mod open;

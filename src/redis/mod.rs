@@ -23,6 +23,7 @@ mod server;
 mod slots;
 mod stream;
 mod tls;
+mod together;
 mod url;
 mod wake;
 mod watchdog;
@@ -35,7 +36,9 @@ pub use config::RedisConfig;
 
 use self::names::Names;
 use self::pointer::Pending;
+use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
 use self::server::Server;
+use self::together::Together;
 use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
     TimeAuthority, Watch,
@@ -53,6 +56,8 @@ pub struct RedisBackend {
     cleanup_in_is_locked: bool,
     pending: Pending,
     server: Arc<Server>,
+    acquires: Together<3, 3>,
+    releases: Together<2, 1>,
 }
 
 impl RedisBackend {
@@ -69,14 +74,19 @@ impl RedisBackend {
             repeatable: true,
         };
         let names = config.names.clone();
+        let signature = config.signature.clone();
+        let cleanup_in_is_locked = config.cleanup_in_is_locked;
+        let server = Arc::new(Server::new(Arc::new(config)));
         RedisBackend {
             capabilities,
             all_locks: names.all_locks(),
-            signature: config.signature.clone(),
+            signature,
             names,
-            cleanup_in_is_locked: config.cleanup_in_is_locked,
+            cleanup_in_is_locked,
             pending: Pending::default(),
-            server: Arc::new(Server::new(Arc::new(config))),
+            acquires: Together::new(&ACQUIRE, &ACQUIRE_MANY, server.clone()),
+            releases: Together::new(&RELEASE, &RELEASE_MANY, server.clone()),
+            server,
         }
     }
 }

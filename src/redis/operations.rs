@@ -3,7 +3,9 @@
 use redis::Value;
 
 use super::RedisBackend;
+use super::names::Place;
 use super::script::{ACQUIRE, Call, EXTEND, HAND_OVER, RELEASE};
+use super::together::Part;
 use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner};
 use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
@@ -13,19 +15,24 @@ const BATCH: usize = 64;
 impl RedisBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.names.place(&request.key)?;
-        let args = [request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
         if self.names.index_is_beside_lock() {
-            let index = self.names.index(&request.lock_id)?;
-            let keys = [place.lock.as_str(), &place.fence, &index];
-            let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
-            return self.acquired(&reply, &request.key, request.lock_id);
+            return self.acquire_beside(place, request).await;
         }
+        let args = [request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
         self.pending.add(request.lock_id, &place.lock);
         let keys = [place.lock.as_str(), &place.fence];
         let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
         let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
         self.settle_pointer(&acquired, &place.lock, request).await?;
         Ok(acquired)
+    }
+
+    /// In one trip, and with others where many are under way.
+    async fn acquire_beside(&self, place: Place, request: &AcquireRequest) -> Result<Acquired> {
+        let keys = [place.lock, place.fence, self.names.index(&request.lock_id)?];
+        let args = [request.lock_id.as_str().to_owned(), millis(request.ttl), json(&request.key)];
+        let reply = self.acquires.run(Part { keys, args }).await?;
+        self.acquired_with_others(&reply, request)
     }
 
     /// The second trip of a grant in a cluster.
@@ -87,6 +94,11 @@ impl RedisBackend {
 
     pub(super) async fn release_one(&self, owner: &Owner) -> Result<Mutation<()>> {
         let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
+        if let Aim { lock: Some(lock), index: Some(index) } = aim {
+            let args = [owner.lock_id.as_str().to_owned()];
+            let reply = self.releases.run(Part { keys: [lock, index], args }).await?;
+            return self.released_with_others(&reply);
+        }
         let args = [owner.lock_id.as_str(), &self.all_locks];
         let args = if aim.lock.is_some() { &args[..1] } else { &args[..] };
         let reply = self.server.eval(Call { script: &RELEASE, keys: &aim.keys(), args }).await?;
@@ -192,7 +204,7 @@ fn json(key: &Key) -> String {
 }
 
 /// The same error for another part of a request.
-fn same(error: &Error) -> Error {
+pub(super) fn same(error: &Error) -> Error {
     let copy = Error::new(error.code(), error.message());
     let copy = if error.is_retryable() { copy.retryable() } else { copy };
     let copy = if error.is_unknown() { copy.unknown() } else { copy };

@@ -7,7 +7,8 @@ use redis::Value;
 use super::RedisBackend;
 use super::error::unexpected;
 use super::record;
-use crate::backend::{Acquired, Mutation};
+use super::together::Reply;
+use crate::backend::{AcquireRequest, Acquired, Mutation};
 use crate::lock::{Error, Fence, Key, Lease, LockId, Result, Timestamp};
 
 const HELD: i64 = 0;
@@ -35,6 +36,37 @@ impl RedisBackend {
                 Ok(Acquired::Held { free_in: Some(Duration::from_millis(free_in)) })
             }
             _ => Err(self.strange(reply)),
+        }
+    }
+
+    /// The same where others may have been asked for in the same script.
+    pub(super) fn acquired_with_others(&self, reply: &Reply, request: &AcquireRequest) -> Result<Acquired> {
+        let (now, answer) = match reply {
+            Reply::Own(reply) => return self.acquired(reply, &request.key, request.lock_id),
+            Reply::Shared { now, answer } => (self.time(now)?, answer),
+        };
+        match answer {
+            Value::BulkString(_) => Ok(Acquired::Granted(Lease {
+                key: request.key.clone(),
+                lock_id: request.lock_id,
+                fence: whole(answer).and_then(Fence::new).ok_or_else(|| self.strange(answer))?,
+                acquired_at: now,
+                expires_at: now.plus(request.ttl),
+            })),
+            Value::Array(parts) if parts.len() == 1 => {
+                let free_in = whole(&parts[0]).ok_or_else(|| self.strange(answer))?;
+                Ok(Acquired::Held { free_in: Some(Duration::from_millis(free_in)) })
+            }
+            _ => Err(self.strange(answer)),
+        }
+    }
+
+    pub(super) fn released_with_others(&self, reply: &Reply) -> Result<Mutation<()>> {
+        match reply {
+            Reply::Own(reply) => self.released(reply),
+            Reply::Shared { answer: Value::Int(DONE), .. } => Ok(Mutation::Done(())),
+            Reply::Shared { answer: Value::Int(EXPIRED), .. } => Ok(Mutation::Expired),
+            Reply::Shared { answer, .. } => Err(self.strange(answer)),
         }
     }
 

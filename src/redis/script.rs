@@ -18,6 +18,8 @@ macro_rules! script {
 }
 
 pub(super) static ACQUIRE: LazyLock<Script> = script!("record.lua", "grant.lua", "acquire.lua");
+pub(super) static ACQUIRE_MANY: LazyLock<Script> = script!("record.lua", "grant.lua", "acquire_many.lua");
+pub(super) static RELEASE_MANY: LazyLock<Script> = script!("record.lua", "owner.lua", "release_many.lua");
 pub(super) static HAND_OVER: LazyLock<Script> = script!("record.lua", "grant.lua", "hand_over.lua");
 pub(super) static RELEASE: LazyLock<Script> = script!("record.lua", "owner.lua", "release.lua");
 pub(super) static EXTEND: LazyLock<Script> = script!("record.lua", "owner.lua", "extend.lua");

@@ -55,11 +55,25 @@ impl Server {
     /// # Errors
     /// Those of [`Link::request`], and what the server refuses.
     pub(super) async fn eval(&self, call: Call<'_>) -> Result<Value> {
+        let reply = self.call(call).await?;
+        self.accept(reply)
+    }
+
+    /// The same where the reply may be an error of the server's.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Value> {
         let mut reply = self.send(call.keys[0], &call.by_hash()).await?;
         if matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT") {
             reply = self.send(call.keys[0], &call.by_text()).await?;
         }
-        self.accept(reply)
+        Ok(reply)
+    }
+
+    /// Waits for a connection, where it is known in advance which one is needed.
+    pub(super) async fn connected(&self) -> Result<()> {
+        match &self.way {
+            Way::Single(link) => link.connection().await.map(drop),
+            Way::Cluster(_) => Ok(()),
+        }
     }
 
     /// One command that concerns one key.
