@@ -22,6 +22,13 @@ function sourcesWithSleep() {
 
 const withoutTests = (source) => source.split(/^#\[cfg\(test\)\]\nmod \w+ \{/m)[0]
 
+/** Whatever a workflow uses of others, unless it says which commit. */
+function unpinnedActions() {
+  const workflows = join(root, '.github', 'workflows')
+  const used = readdirSync(workflows).flatMap((name) => [...readFileSync(join(workflows, name), 'utf8').matchAll(/^\s*(?:- )?uses: (\S+)/gm)])
+  return used.map(([, action]) => action).filter((action) => !/@[0-9a-f]{40}$/.test(action) && !action.startsWith('./'))
+}
+
 function dependencies(pkg) {
   const tree = run('cargo', ['tree', '-p', pkg, '--edges', 'normal,build', '--prefix', 'none', '--locked'], { quiet: true })
   return new Set(tree.split('\n').map((line) => line.split(' ')[0]).filter(Boolean))
@@ -37,6 +44,8 @@ const gates = {
   'cargo fmt': () => run('cargo', ['fmt', '--all', '--check']),
   'cargo clippy': () => run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
   'tsc --noEmit': () => run('tsc', ['--noEmit', '-p', '.']),
+  'every export says what it does': () => run('typedoc', ['--emit', 'none']),
+  'actions are pinned by commit': () => refuse(unpinnedActions(), 'not pinned'),
   'platform manifests are those of package.json': () => run('napi', ['create-npm-dirs'], { quiet: true }),
   'generated files are what the build writes': () => {
     run('git', ['diff', '--exit-code', '--stat', '--', ...GENERATED])
