@@ -6,42 +6,33 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { isLeftOut } from '../support/needs.mjs'
 import { temporaryDirectory } from '../support/server-process.mjs'
-import { PostgresServer, RedisServer } from '../support/servers.mjs'
 import { LAST_LINE } from './last-lines.mjs'
+import { skipExample, startStores } from './stores.mjs'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const examples = join(root, 'docs', 'examples')
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
 
 describe('examples', { concurrency: 1 }, () => {
-  let redis
-  let postgres
+  let stores
   let env
 
   before(async () => {
     const directory = temporaryDirectory('examples')
-    redis = isLeftOut('redis') ? undefined : await RedisServer.start()
-    postgres = isLeftOut('postgres') ? undefined : await PostgresServer.shared()
-    env = { ...process.env, TMPDIR: directory, SYNCGUARD_DIR: join(directory, 'locks'), SYNCGUARD_URL: '' }
+    stores = await startStores()
+    env = { ...process.env, ...stores.env, TMPDIR: directory, SYNCGUARD_DIR: join(directory, 'locks') }
     delete env.NODE_OPTIONS
-    env.REDIS_URL = redis?.url ?? ''
-    env.POSTGRES_URL = postgres?.url ?? ''
   })
-  after(async () => {
-    await redis?.stop()
-    await postgres?.stop()
-  })
+  after(() => stores?.stop())
 
   test('each one has a line to tell by', () => {
     assert.deepEqual(readdirSync(examples).filter((name) => /\.([cm]?js|ts)$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
   })
 
   for (const [name, lastLine] of Object.entries(LAST_LINE)) {
-    const store = /redis/.test(name) ? 'redis' : /postgres/.test(name) ? 'postgres' : undefined
-    test(name, { skip: store !== undefined && isLeftOut(store) }, async () => {
+    test(name, { skip: skipExample(name) }, async () => {
       const file = name.endsWith('.ts') ? await compiled(name) : join(examples, name)
       const { stdout, stderr } = await run(process.execPath, [file], { env, cwd: root, timeout: 30_000 })
       assert.match(stdout.trimEnd().split('\n').at(-1), lastLine)

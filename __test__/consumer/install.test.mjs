@@ -8,10 +8,10 @@ import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { skipWithout } from '../support/needs.mjs'
 import { Registry } from '../support/registry.mjs'
-import { PostgresServer, RedisServer } from '../support/servers.mjs'
 import { LAST_LINE } from './last-lines.mjs'
 import { Project, readmeExamples, root } from './project.mjs'
 import { installRuntimes, pnpm, runtimes } from './runtimes.mjs'
+import { skipExample, startStores } from './stores.mjs'
 
 const projects = fileURLToPath(new URL('projects', import.meta.url))
 const { name, version, napi } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -20,8 +20,8 @@ const manifests = platforms.map((platform) => JSON.parse(readFileSync(join(root,
 const packages = join(root, 'target', 'packages')
 const node = [process.execPath]
 
-describe('the packed package', { skip: skipWithout('redis', 'postgres'), concurrency: 1 }, () => {
-  let registry, redis, postgres, byNpm, byPnpm, binary, urls
+describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, () => {
+  let registry, stores, byNpm, byPnpm, binary, urls
 
   before(async () => {
     execFileSync(process.execPath, [join(root, 'scripts', 'package.mjs')], { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -29,9 +29,8 @@ describe('the packed package', { skip: skipWithout('redis', 'postgres'), concurr
     registry = await Registry.start(packages, manifests)
     const built = readdirSync(packages).map((file) => platforms.find((platform) => file === `${name}-${platform}-${version}.tgz`))
     binary = `${name}-${built.find(Boolean)}`
-    redis = await RedisServer.start()
-    postgres = await PostgresServer.shared()
-    urls = { REDIS_URL: redis.url, POSTGRES_URL: postgres.url }
+    stores = await startStores()
+    urls = stores.env
 
     byNpm = new Project('npm', registry)
     await byNpm.output(['npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund', name])
@@ -45,8 +44,7 @@ describe('the packed package', { skip: skipWithout('redis', 'postgres'), concurr
   })
   after(async () => {
     registry?.stop()
-    await redis?.stop()
-    await postgres?.stop()
+    await stores?.stop()
   })
 
   test('holds what it needs and nothing else', () => {
@@ -99,7 +97,8 @@ describe('the packed package', { skip: skipWithout('redis', 'postgres'), concurr
     describe(`the README's examples, by ${runtime}`, () => {
       for (const example of Object.keys(readmeExamples())) {
         const typeless = /^Node\.js (20|22)/.test(runtime) && example.endsWith('.ts')
-        test(example, { skip: typeless && 'it knows no `await using`; what tsc makes of this is run above' }, async () => {
+        const skip = typeless ? 'it knows no `await using`; what tsc makes of this is run above' : skipExample(example)
+        test(example, { skip }, async () => {
           const printed = await byNpm.output([...command, example], urls)
           assert.match(printed.split('\n').at(-1), LAST_LINE[example])
         })

@@ -4,6 +4,7 @@ export const LAST_LINE = {
   'fencing.mjs': /^refused: \d{15} is older than \d{15}$/,
   'file-lock.mjs': /^held: true$/,
   'file.mjs': /^inside$/,
+  'firestore.mjs': /^inside, with fence \d{15}$/,
   'free-by-hand.mjs': /^nobody held it$/,
   'guard.mjs': /^the only instance: OK$/,
   'handle.mjs': /^valid for \d+ ms$/,
