@@ -28,12 +28,12 @@ describe('examples', { concurrency: 1 }, () => {
   after(() => stores?.stop())
 
   test('each one has a line to tell by', () => {
-    assert.deepEqual(readdirSync(examples).filter((name) => /\.([cm]?js|ts)$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
+    assert.deepEqual(readdirSync(examples).filter((name) => /\.[cm]?[jt]s$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
   })
 
   for (const [name, lastLine] of Object.entries(LAST_LINE)) {
     test(name, { skip: skipExample(name) }, async () => {
-      const file = name.endsWith('.ts') ? await compiled(name) : join(examples, name)
+      const file = name.endsWith('ts') ? await compiled(name) : join(examples, name)
       const { stdout, stderr } = await run(process.execPath, [file], { env, cwd: root, timeout: 30_000 })
       assert.match(stdout.trimEnd().split('\n').at(-1), lastLine)
       assert.equal(stderr, '')
@@ -45,7 +45,7 @@ describe('examples', { concurrency: 1 }, () => {
     const out = join(root, 'target', 'examples')
     const options = ['--target', 'es2022', '--lib', 'es2022,esnext.disposable', '--module', 'nodenext', '--strict', '--types', 'node']
     await run(join(root, 'node_modules', '.bin', 'tsc'), [...options, '--rootDir', examples, '--outDir', out, join(examples, name)], { cwd: root })
-    return join(out, name.replace(/\.ts$/, '.js'))
+    return join(out, name.replace(/ts$/, 'js'))
   }
 })
 

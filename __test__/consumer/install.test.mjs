@@ -87,7 +87,7 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
           await project().output([...node, tsc, '-p', `tsconfig.${resolution}.json`, '--typeRoots', join(root, 'node_modules', '@types')])
           if (resolution === 'bundler') return // Its output is for a bundler.
           assert.equal(await project().output([...node, 'out/typed.mjs'], urls), 'ts: inside')
-          assert.match(await project().output([...node, 'out/handle.js']), LAST_LINE['handle.ts'])
+          assert.match(await project().output([...node, 'out/handle.mjs']), LAST_LINE['handle.mts'])
         })
       }
     })
@@ -96,7 +96,7 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
   for (const [runtime, command] of Object.entries(runtimes)) {
     describe(`the README's examples, by ${runtime}`, () => {
       for (const example of Object.keys(readmeExamples())) {
-        const typeless = /^Node\.js (20|22)/.test(runtime) && example.endsWith('.ts')
+        const typeless = /^Node\.js (20|22)/.test(runtime) && example.endsWith('ts')
         const skip = typeless ? 'it knows no `await using`; what tsc makes of this is run above' : skipExample(example)
         test(example, { skip }, async () => {
           const printed = await byNpm.output([...command, example], urls)

@@ -8,7 +8,7 @@ export const LAST_LINE = {
   'free-by-hand.mjs': /^nobody held it$/,
   'guard.mjs': /^the only instance: OK$/,
   'handle.mjs': /^valid for \d+ ms$/,
-  'handle.ts': /^held for another \d+ ms$/,
+  'handle.mts': /^held for another \d+ ms$/,
   'ioredis.mjs': /^inside$/,
   'keeping.mjs': /^kept through 4 pages$/,
   'postgres.mjs': /^inside, with fence \d{15}$/,
