@@ -9,9 +9,9 @@ const MAY_SLEEP = [
   /^src\/engine\/(attempt|search|undo)\.rs$/,
   /^src\/\w+\/(connection|link|dial|listener|watcher)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
-  /^src\/(guard\/mod|lease_file\/acquire)\.rs$/,
+  /^src\/(guard\/mod|lease_file\/(acquire|lease))\.rs$/,
   /^src\/(conformance|memory)\//,
-  /(^|\/)tests?(\/|\.rs$)/
+  /(^|[/_])tests?(\/|\.rs$)/
 ]
 
 function sourcesWithSleep() {

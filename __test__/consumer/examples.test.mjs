@@ -65,4 +65,9 @@ describe('pages', () => {
       }
     })
   }
+
+  test('the README links to every guide', () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8')
+    for (const page of pages.filter((page) => page !== 'README.md' && page !== 'CHANGELOG.md')) assert.ok(readme.includes(`](${page})`), page)
+  })
 })
