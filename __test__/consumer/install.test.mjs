@@ -1,5 +1,5 @@
 // The package as users get it: packed as for a release, installed from a registry by npm and pnpm without scripts and
-// without a toolchain, its README's examples run as they stand by every runtime, its types checked.
+// without a toolchain, the examples of its README and guides run as they stand by every runtime, its types checked.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readFileSync, readdirSync, renameSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { skipWithout } from '../support/needs.mjs'
 import { Registry } from '../support/registry.mjs'
 import { LAST_LINE } from './last-lines.mjs'
-import { Project, readmeExamples, root } from './project.mjs'
+import { Project, allExamples, root } from './project.mjs'
 import { installRuntimes, pnpm, runtimes } from './runtimes.mjs'
 import { skipExample, startStores } from './stores.mjs'
 
@@ -39,7 +39,7 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
     for (const project of [byNpm, byPnpm]) {
       project.lend('ioredis')
       project.copy(projects)
-      project.write(readmeExamples())
+      project.write(allExamples())
     }
   })
   after(async () => {
@@ -94,8 +94,8 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
   }
 
   for (const [runtime, command] of Object.entries(runtimes)) {
-    describe(`the README's examples, by ${runtime}`, () => {
-      for (const example of Object.keys(readmeExamples())) {
+    describe(`the examples, by ${runtime}`, () => {
+      for (const example of Object.keys(allExamples())) {
         const typeless = /^Node\.js (20|22)/.test(runtime) && example.endsWith('ts')
         const skip = typeless ? 'it knows no `await using`; what tsc makes of this is run above' : skipExample(example)
         test(example, { skip }, async () => {

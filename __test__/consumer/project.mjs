@@ -1,6 +1,6 @@
 // A user's empty directory, with a PATH that has Node.js and its package managers on it and nothing else.
 import { execFile } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findProgram } from '../support/needs.mjs'
@@ -8,10 +8,14 @@ import { temporaryDirectory } from '../support/server-process.mjs'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** The code of the README, by the name of its example. */
-export function readmeExamples() {
+const directory = join(root, 'docs', 'examples')
+
+/** Every example, by name: as the README shows it, or else as its file is. */
+export function allExamples() {
   const readme = readFileSync(join(root, 'README.md'), 'utf8')
-  return Object.fromEntries([...readme.matchAll(/<!-- docs\/examples\/(\S+) -->\n```(?:js|ts)\n([\s\S]*?)```\n/g)].map(([, name, code]) => [name, code]))
+  const shown = [...readme.matchAll(/<!-- docs\/examples\/(\S+) -->\n```(?:js|ts)\n([\s\S]*?)```\n/g)].map(([, name, code]) => [name, code])
+  const files = readdirSync(directory).map((name) => [name, readFileSync(join(directory, name), 'utf8')])
+  return Object.fromEntries([...files, ...shown])
 }
 
 export class Project {
