@@ -9,9 +9,9 @@ const MAY_SLEEP = [
   /^src\/engine\/(attempt|search|undo)\.rs$/,
   /^src\/\w+\/(connection|link|dial|listener|watcher)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
-  /^src\/(guard\/mod|lease_file\/acquire)\.rs$/,
+  /^src\/(guard\/mod|lease_file\/(acquire|lease))\.rs$/,
   /^src\/(conformance|memory)\//,
-  /(^|\/)tests?(\/|\.rs$)/
+  /(^|[/_])tests?(\/|\.rs$)/
 ]
 
 function sourcesWithSleep() {
@@ -21,6 +21,13 @@ function sourcesWithSleep() {
 }
 
 const withoutTests = (source) => source.split(/^#\[cfg\(test\)\]\nmod \w+ \{/m)[0]
+
+/** Whatever a workflow uses of others, unless it says which commit. */
+function unpinnedActions() {
+  const workflows = join(root, '.github', 'workflows')
+  const used = readdirSync(workflows).flatMap((name) => [...readFileSync(join(workflows, name), 'utf8').matchAll(/^\s*(?:- )?uses: (\S+)/gm)])
+  return used.map(([, action]) => action).filter((action) => !/@[0-9a-f]{40}$/.test(action) && !action.startsWith('./'))
+}
 
 function dependencies(pkg) {
   const tree = run('cargo', ['tree', '-p', pkg, '--edges', 'normal,build', '--prefix', 'none', '--locked'], { quiet: true })
@@ -37,6 +44,8 @@ const gates = {
   'cargo fmt': () => run('cargo', ['fmt', '--all', '--check']),
   'cargo clippy': () => run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
   'tsc --noEmit': () => run('tsc', ['--noEmit', '-p', '.']),
+  'every export says what it does': () => run('typedoc', ['--emit', 'none']),
+  'actions are pinned by commit': () => refuse(unpinnedActions(), 'not pinned'),
   'platform manifests are those of package.json': () => run('napi', ['create-npm-dirs'], { quiet: true }),
   'generated files are what the build writes': () => {
     run('git', ['diff', '--exit-code', '--stat', '--', ...GENERATED])

@@ -129,6 +129,11 @@ impl Settings {
         }
     }
 
+    /// A name that somebody else takes, so that `finish` lists it too.
+    pub fn taken_elsewhere(&mut self, name: &'static str) {
+        self.known.push(name);
+    }
+
     /// # Errors
     /// `InvalidArgument` that names a setting nobody has taken, and those there are.
     pub fn finish(self) -> Result<()> {

@@ -20,7 +20,9 @@ export interface FileBackendOptions extends NativeBackendOptions {
 
 /** The options with their defaults. */
 export interface FileConfig {
+  /** What happens to the locks of a process that dies. */
   ownerDeath: "takeover" | "wait";
+  /** Whether `isLocked` may delete what expired over two seconds ago. */
   cleanupInIsLocked: boolean;
 }
 

@@ -24,8 +24,11 @@ export interface PostgresBackendOptions extends NativeBackendOptions {
 
 /** The options with their defaults. */
 export interface PostgresConfig {
+  /** The table of leases. */
   tableName: string;
+  /** The table of fence counters. */
   fenceTableName: string;
+  /** Whether `isLocked` may delete what expired over two seconds ago. */
   cleanupInIsLocked: boolean;
 }
 

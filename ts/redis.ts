@@ -16,7 +16,9 @@ export interface RedisBackendOptions extends NativeBackendOptions {
 
 /** The options with their defaults. */
 export interface RedisConfig {
+  /** What storage keys begin with. */
   keyPrefix: string;
+  /** Whether `isLocked` may delete what expired over two seconds ago. */
   cleanupInIsLocked: boolean;
 }
 

@@ -13,6 +13,7 @@ export interface BackendCapabilities {
 
 /** What the Redis backend can do. */
 export interface RedisCapabilities extends BackendCapabilities {
+  /** Which store it is. */
   backend: "redis";
   supportsFencing: true;
   timeAuthority: "server";
@@ -20,6 +21,7 @@ export interface RedisCapabilities extends BackendCapabilities {
 
 /** What the PostgreSQL backend can do. */
 export interface PostgresCapabilities extends BackendCapabilities {
+  /** Which store it is. */
   backend: "postgres";
   supportsFencing: true;
   timeAuthority: "server";
@@ -27,6 +29,7 @@ export interface PostgresCapabilities extends BackendCapabilities {
 
 /** What the Firestore backend can do. */
 export interface FirestoreCapabilities extends BackendCapabilities {
+  /** Which store it is. */
   backend: "firestore";
   supportsFencing: true;
   timeAuthority: "client";
@@ -34,6 +37,7 @@ export interface FirestoreCapabilities extends BackendCapabilities {
 
 /** What the file backend can do; its server is the kernel's boot clock. */
 export interface FileCapabilities extends BackendCapabilities {
+  /** Which store it is. */
   backend: "file";
   supportsFencing: true;
   timeAuthority: "server";
@@ -134,15 +138,19 @@ export type LockInfo<C> = {
 /** A lease with its key and lock id, which is a secret. */
 export type LockInfoDebug<C> = LockInfo<C> & { key: string; lockId: string };
 
-/** One store; every method is one attempt. All reject with a `LockError`. */
+/**
+ * One store; every method is one attempt and rejects with a `LockError`: `InvalidArgument` before any I/O; `NetworkTimeout`,
+ * `ServiceUnavailable`, `AuthFailed`, `RateLimited` or `Internal` from the store; `Aborted` by the caller's signal.
+ * `context.outcome` says whether the request may have been applied.
+ */
 export interface LockBackend<C extends BackendCapabilities = BackendCapabilities> {
-  /** Takes the key if it is free, for `ttlMs`. One attempt: contention is `{ ok: false, reason: "locked" }`. */
+  /** Takes the key if it is free, for `ttlMs` milliseconds. Contention is `{ ok: false, reason: "locked" }`, no error. */
   acquire: (opts: KeyOp & { ttlMs: number }) => Promise<DecoratedAcquireResult<C>>;
-  /** Ends the lease of a lock id. */
+  /** Ends the lease of a lock id. `{ ok: false }`: it was absent, expired or somebody else's. */
   release: (opts: LockOp) => Promise<ReleaseResult>;
-  /** Sets the expiry of a lock id's lease to now + `ttlMs`. */
+  /** Sets the expiry of a lock id's lease to now + `ttlMs` milliseconds by the store's clock; never revives an expired one. */
   extend: (opts: LockOp & { ttlMs: number }) => Promise<ExtendResult>;
-  /** Whether somebody holds the key. */
+  /** Whether somebody holds the key. Read-only, and maybe no longer true when it is answered. */
   isLocked: (opts: KeyOp) => Promise<boolean>;
   /** The live lease of a key, or `null`. */
   lookup(opts: KeyLookup): Promise<LockInfo<C> | null>;
@@ -173,7 +181,7 @@ export type OnLeaseLost = (error: LockError, context: { lockId: string; key: str
 
 /**
  * Keep the lease by extending it in the background, on a thread that a blocked event loop does not stop.
- * `intervalMs`: how often (a third of the TTL); `maxHoldMs`: for how long at most (no bound); `stallMs`: give up
+ * Times in milliseconds. `intervalMs`: how often (a third of the TTL); `maxHoldMs`: for how long at most (no bound); `stallMs`: give up
  * when the event loop has not answered for so long (30000).
  */
 export type AutoExtend = boolean | { intervalMs?: number; maxHoldMs?: number; stallMs?: number };
@@ -182,7 +190,7 @@ export type AutoExtend = boolean | { intervalMs?: number; maxHoldMs?: number; st
 export interface BackendConfig {
   /** Hears of releases that failed during disposal. Default: a log line outside production, without key and lock id. */
   onReleaseError?: OnReleaseError;
-  /** How long disposal may take; running into it is reported as an error. Default: no bound of its own. */
+  /** How long disposal may take, in milliseconds; running into it is reported as an error. Default: no bound of its own. */
   disposeTimeoutMs?: number;
 }
 
@@ -190,9 +198,9 @@ export interface BackendConfig {
 export interface NativeBackendOptions extends BackendConfig {
   /** Whether `isLocked` may delete a record that expired over two seconds ago. Default: false. */
   cleanupInIsLocked?: boolean;
-  /** How long one operation may take before it is a `NetworkTimeout`. Default: 5000. */
+  /** How long one operation may take before it is a `NetworkTimeout`, in milliseconds. Default: 5000. */
   operationTimeoutMs?: number;
-  /** How long connecting may take. Default: 5000. */
+  /** How long connecting may take, in milliseconds. Default: 5000. */
   connectTimeoutMs?: number;
 }
 
@@ -200,7 +208,7 @@ export interface NativeBackendOptions extends BackendConfig {
 export interface LockConfig {
   /** The name of the resource: 1 to 512 UTF-8 bytes after Unicode normalisation (NFC). */
   key: string;
-  /** How long the lease lasts if nobody releases or extends it. Default: 30000. */
+  /** How long the lease lasts if nobody releases or extends it, in milliseconds. Default: 30000. */
   ttlMs?: number;
   /** Aborts the acquisition; never the release. */
   signal?: AbortSignal;
@@ -216,13 +224,13 @@ export interface LockConfig {
 export interface AcquisitionOptions {
   /** How many retries a timer may cause; those that a wake-up causes are free. Default: 10. */
   maxRetries?: number;
-  /** The delay before the first retry. Default: 100. */
+  /** The delay before the first retry, in milliseconds. Default: 100. */
   retryDelayMs?: number;
   /** Whether the delay doubles with every retry. Default: "exponential". */
   backoff?: "exponential" | "fixed";
   /** "equal": half of the delay is random; "full": all of it; "none". Default: "equal". */
   jitter?: "equal" | "full" | "none";
-  /** The hard limit for the whole acquisition. Default: 5000. */
+  /** The hard limit for the whole acquisition, in milliseconds. Default: 5000. */
   timeoutMs?: number;
   /** Aborts the acquisition, as `LockConfig.signal` does. */
   signal?: AbortSignal;

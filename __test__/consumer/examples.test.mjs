@@ -6,62 +6,34 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { isLeftOut } from '../support/needs.mjs'
 import { temporaryDirectory } from '../support/server-process.mjs'
-import { PostgresServer, RedisServer } from '../support/servers.mjs'
+import { LAST_LINE } from './last-lines.mjs'
+import { skipExample, startStores } from './stores.mjs'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const examples = join(root, 'docs', 'examples')
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
-
-/** The last line that each one prints, so that an example that does nothing is noticed. */
-const LAST_LINE = {
-  'commonjs.cjs': /^inside$/,
-  'fencing.mjs': /^refused: \d{15} is older than \d{15}$/,
-  'file-lock.mjs': /^held: true$/,
-  'file.mjs': /^inside$/,
-  'free-by-hand.mjs': /^nobody held it$/,
-  'guard.mjs': /^the only instance: OK$/,
-  'handle.mjs': /^valid for \d+ ms$/,
-  'handle.ts': /^held for another \d+ ms$/,
-  'ioredis.mjs': /^inside$/,
-  'keeping.mjs': /^kept through 4 pages$/,
-  'postgres.mjs': /^inside, with fence \d{15}$/,
-  'quickstart.mjs': /^inside, with fence \d{15}$/,
-  'redis.mjs': /^charged 24\.9$/,
-  'telemetry.mjs': /^release ok/,
-  'waiting.mjs': /^still busy after 200 ms$/,
-  'who-holds.mjs': /^lock [0-9a-f]{24}, fence \d{15}, for another \d+\.\d s$/
-}
+const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
 
 describe('examples', { concurrency: 1 }, () => {
-  let redis
-  let postgres
+  let stores
   let env
 
   before(async () => {
     const directory = temporaryDirectory('examples')
-    redis = isLeftOut('redis') ? undefined : await RedisServer.start()
-    postgres = isLeftOut('postgres') ? undefined : await PostgresServer.shared()
-    env = { ...process.env, TMPDIR: directory, SYNCGUARD_DIR: join(directory, 'locks'), SYNCGUARD_URL: '' }
+    stores = await startStores()
+    env = { ...process.env, ...stores.env, TMPDIR: directory, SYNCGUARD_DIR: join(directory, 'locks') }
     delete env.NODE_OPTIONS
-    env.REDIS_URL = redis?.url ?? ''
-    env.POSTGRES_URL = postgres?.url ?? ''
   })
-  after(async () => {
-    await redis?.stop()
-    await postgres?.stop()
-  })
+  after(() => stores?.stop())
 
   test('each one has a line to tell by', () => {
-    assert.deepEqual(readdirSync(examples).filter((name) => /\.([cm]?js|ts)$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
+    assert.deepEqual(readdirSync(examples).filter((name) => /\.[cm]?[jt]s$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
   })
 
   for (const [name, lastLine] of Object.entries(LAST_LINE)) {
-    const store = /redis/.test(name) ? 'redis' : /postgres/.test(name) ? 'postgres' : undefined
-    test(name, { skip: store !== undefined && isLeftOut(store) }, async () => {
-      const file = name.endsWith('.ts') ? await compiled(name) : join(examples, name)
+    test(name, { skip: skipExample(name) }, async () => {
+      const file = name.endsWith('ts') ? await compiled(name) : join(examples, name)
       const { stdout, stderr } = await run(process.execPath, [file], { env, cwd: root, timeout: 30_000 })
       assert.match(stdout.trimEnd().split('\n').at(-1), lastLine)
       assert.equal(stderr, '')
@@ -73,7 +45,7 @@ describe('examples', { concurrency: 1 }, () => {
     const out = join(root, 'target', 'examples')
     const options = ['--target', 'es2022', '--lib', 'es2022,esnext.disposable', '--module', 'nodenext', '--strict', '--types', 'node']
     await run(join(root, 'node_modules', '.bin', 'tsc'), [...options, '--rootDir', examples, '--outDir', out, join(examples, name)], { cwd: root })
-    return join(out, name.replace(/\.ts$/, '.js'))
+    return join(out, name.replace(/ts$/, 'js'))
   }
 })
 
@@ -93,4 +65,9 @@ describe('pages', () => {
       }
     })
   }
+
+  test('the README links to every guide', () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8')
+    for (const page of pages.filter((page) => page !== 'README.md' && page !== 'CHANGELOG.md')) assert.ok(readme.includes(`](${page})`), page)
+  })
 })

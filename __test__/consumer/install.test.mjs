@@ -1,114 +1,122 @@
-// The package as users get it: packed, installed without scripts and without a toolchain, used from ES modules,
-// CommonJS and TypeScript.
+// The package as users get it: packed as for a release, installed from a registry by npm and pnpm without scripts and
+// without a toolchain, the examples of its README and guides run as they stand by every runtime, its types checked.
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { skipWithout } from '../support/needs.mjs'
-import { temporaryDirectory } from '../support/server-process.mjs'
-import { RedisServer } from '../support/servers.mjs'
+import { Registry } from '../support/registry.mjs'
+import { LAST_LINE } from './last-lines.mjs'
+import { Project, allExamples, root } from './project.mjs'
+import { installRuntimes, pnpm, runtimes } from './runtimes.mjs'
+import { skipExample, startStores } from './stores.mjs'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
 const projects = fileURLToPath(new URL('projects', import.meta.url))
 const { name, version, napi } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-// Only Node itself is on the path: no Rust, no compilers.
-const bare = { PATH: temporaryPath(), HOME: process.env.HOME, npm_config_userconfig: process.env.npm_config_userconfig }
+const platforms = readdirSync(join(root, 'npm'))
+const manifests = platforms.map((platform) => JSON.parse(readFileSync(join(root, 'npm', platform, 'package.json'), 'utf8')))
+const packages = join(root, 'target', 'packages')
+const node = [process.execPath]
 
-function temporaryPath() {
-  const dir = temporaryDirectory('bin')
-  for (const program of ['node', 'npm', 'npx', 'sh', 'env']) {
-    const found = process.env.PATH.split(':').map((each) => join(each, program)).find((path) => spawnSync(path, ['--version']).error === undefined)
-    if (found) symlinkSync(found, join(dir, program))
-  }
-  return dir
-}
-
-function npm(cwd, ...args) {
-  return execFileSync('npm', [...args, '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', env: Object.fromEntries(Object.entries(bare).filter(([, value]) => value)) })
-}
-
-/** What of this machine's binary there is: the platform and the file. */
-function binary() {
-  const files = readdirSync(join(root, 'npm')).map((platform) => ({ platform, file: `${napi.binaryName}.${platform}.node` }))
-  const built = files.find(({ file }) => existsSync(join(root, file)))
-  assert.ok(built, 'no addon was built: npm run build:native')
-  return built
-}
-
-/** Packs both packages as a release would, and answers the paths of the tarballs. */
-function pack(dir) {
-  const { file, platform } = binary()
-  const platformDir = join(dir, platform)
-  cpSync(join(root, 'npm', platform), platformDir, { recursive: true })
-  copyFileSync(join(root, file), join(platformDir, file))
-  const tarball = (from) => join(dir, JSON.parse(npm(from, 'pack', '--json', '--pack-destination', dir))[0].filename)
-  return { main: tarball(root), platform: tarball(platformDir), platformName: `${name}-${platform}` }
-}
-
-describe('the installed package', { skip: skipWithout('redis') }, () => {
-  const dir = temporaryDirectory('consumer')
-  const project = join(dir, 'project')
-  let packed, server
+describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, () => {
+  let registry, stores, byNpm, byPnpm, binary, urls
 
   before(async () => {
-    packed = pack(dir)
-    cpSync(projects, project, { recursive: true })
-    writeFileSync(join(project, 'package.json'), '{ "name": "consumer", "private": true }')
-    npm(project, 'install', '--ignore-scripts', '--offline', packed.main, packed.platform)
-    server = await RedisServer.start()
-  })
-  after(() => server?.stop())
+    execFileSync(process.execPath, [join(root, 'scripts', 'package.mjs')], { stdio: ['ignore', 'ignore', 'inherit'] })
+    installRuntimes()
+    registry = await Registry.start(packages, manifests)
+    const built = readdirSync(packages).map((file) => platforms.find((platform) => file === `${name}-${platform}-${version}.tgz`))
+    binary = `${name}-${built.find(Boolean)}`
+    stores = await startStores()
+    urls = stores.env
 
-  const node = (...args) => execFileSync(process.execPath, args, { cwd: project, encoding: 'utf8', env: { ...bare, REDIS_URL: server.url } })
+    byNpm = new Project('npm', registry)
+    await byNpm.output(['npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund', name])
+    byPnpm = new Project('pnpm', registry)
+    await byPnpm.output([...pnpm, 'add', '--ignore-scripts', name])
+    for (const project of [byNpm, byPnpm]) {
+      project.lend('ioredis')
+      project.copy(projects)
+      project.write(allExamples())
+    }
+  })
+  after(async () => {
+    registry?.stop()
+    await stores?.stop()
+  })
 
   test('holds what it needs and nothing else', () => {
-    const { files } = JSON.parse(npm(root, 'pack', '--dry-run', '--json'))[0]
-    const paths = files.map(({ path }) => path)
-    for (const needed of ['package.json', 'native.cjs', 'index.d.ts', 'dist/index.js', 'dist/index.mjs', 'dist/redis.d.ts', 'LICENSE']) {
+    const tarball = (file) => execFileSync('tar', ['-tzf', join(packages, file)], { encoding: 'utf8' }).trim().split('\n').map((path) => path.replace('package/', ''))
+    const paths = tarball(`${name}-${version}.tgz`)
+    for (const needed of ['package.json', 'README.md', 'LICENSE', 'native.cjs', 'index.d.ts', 'dist/index.js', 'dist/index.mjs', 'dist/redis.d.ts', 'docs/redis.md']) {
       assert.ok(paths.includes(needed), `${needed} is missing`)
     }
-    for (const path of paths.filter((path) => !path.startsWith('docs/'))) {
-      assert.ok(!/\.node$|^(src|ts|scripts|__test__|target|benches)\/|Cargo|\.ts$(?<!\.d\.ts)/.test(path), `${path} should not be packed`)
+    for (const path of paths.filter((path) => !path.startsWith('docs/examples/'))) {
+      assert.ok(!/\.node$|^(src|ts|scripts|__test__|target|benches|docs\/api)\/|Cargo|\.ts$(?<!\.d\.ts)/.test(path), `${path} should not be packed`)
     }
-    const manifest = JSON.parse(readFileSync(join(project, 'node_modules', name, 'package.json'), 'utf8'))
-    for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(manifest.scripts?.[script], undefined)
-    assert.deepEqual(manifest.dependencies ?? {}, {})
+    assert.deepEqual(tarball(`${binary}-${version}.tgz`).sort(), ['LICENSE', 'README.md', 'package.json', `${name}.${binary.slice(name.length + 1)}.node`].sort())
   })
 
-  test('runs as an ES module', () => assert.equal(node('module.mjs').trim(), 'esm: inside'))
+  test('runs nothing at install, depends on nothing but its binaries', () => {
+    for (const { manifest } of registry.packages.values()) {
+      for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(manifest.scripts?.[script], undefined)
+      assert.deepEqual(manifest.dependencies ?? {}, {})
+    }
+    const expected = Object.fromEntries(platforms.map((platform) => [`${name}-${platform}`, version]))
+    assert.deepEqual(registry.packages.get(name).manifest.optionalDependencies, expected)
+    assert.equal(platforms.length, napi.targets.length)
+    assert.deepEqual(manifests.map((manifest) => [manifest.name, manifest.version]), Object.entries(expected))
+  })
 
-  test('runs as CommonJS', () => assert.equal(node('common.cjs').trim(), 'cjs: inside'))
+  test('of the platform packages only the one of this machine is installed', () => {
+    const ours = (dir) => readdirSync(dir).filter((entry) => entry.startsWith(name)).map((entry) => entry.split('@')[0]).sort()
+    assert.deepEqual(ours(join(byNpm.dir, 'node_modules')), [name, binary])
+    assert.deepEqual(ours(join(byPnpm.dir, 'node_modules', '.pnpm')), [name, binary])
+  })
 
-  for (const resolution of ['nodenext', 'bundler']) {
-    test(`type-checks and runs as TypeScript (${resolution})`, () => {
-      const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
-      const types = join(root, 'node_modules', '@types')
-      const result = spawnSync(process.execPath, [tsc, '-p', `tsconfig.${resolution}.json`, '--typeRoots', types], { cwd: project, encoding: 'utf8' })
-      assert.equal(result.status, 0, result.stdout)
-      if (resolution === 'nodenext') assert.equal(node('out/typed.mjs').trim(), 'ts: inside')
+  for (const [manager, project] of Object.entries({ npm: () => byNpm, pnpm: () => byPnpm })) {
+    describe(`by ${manager}`, () => {
+      test('runs as an ES module', async () => assert.equal(await project().output([...node, 'module.mjs'], urls), 'esm: inside'))
+      test('runs as CommonJS', async () => assert.equal(await project().output([...node, 'common.cjs'], urls), 'cjs: inside'))
+
+      for (const resolution of ['nodenext', 'bundler']) {
+        test(`type-checks as TypeScript (${resolution})`, async () => {
+          const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
+          await project().output([...node, tsc, '-p', `tsconfig.${resolution}.json`, '--typeRoots', join(root, 'node_modules', '@types')])
+          if (resolution === 'bundler') return // Its output is for a bundler.
+          assert.equal(await project().output([...node, 'out/typed.mjs'], urls), 'ts: inside')
+          assert.match(await project().output([...node, 'out/handle.mjs']), LAST_LINE['handle.mts'])
+        })
+      }
     })
   }
 
-  test('without its platform package it says what to install', () => {
-    const platform = join(project, 'node_modules', packed.platformName)
-    renameSync(platform, `${platform}-away`)
-    try {
-      const { status, stderr } = spawnSync(process.execPath, ['common.cjs'], { cwd: project, encoding: 'utf8', env: { ...bare, REDIS_URL: server.url } })
-      assert.notEqual(status, 0)
-      assert.ok(stderr.includes(packed.platformName), `the missing package is named: ${stderr}`)
-    } finally {
-      renameSync(`${platform}-away`, platform)
-    }
-  })
+  for (const [runtime, command] of Object.entries(runtimes)) {
+    describe(`the examples, by ${runtime}`, () => {
+      for (const example of Object.keys(allExamples())) {
+        const typeless = /^Node\.js (20|22)/.test(runtime) && example.endsWith('ts')
+        const skip = typeless ? 'it knows no `await using`; what tsc makes of this is run above' : skipExample(example)
+        test(example, { skip }, async () => {
+          const printed = await byNpm.output([...command, example], urls)
+          assert.match(printed.split('\n').at(-1), LAST_LINE[example])
+        })
+      }
+    })
+  }
 
-  test('there is a manifest for every platform, of this version', () => {
-    const platforms = readdirSync(join(root, 'npm'))
-    assert.equal(platforms.length, napi.targets.length)
-    for (const platform of platforms) {
-      const manifest = JSON.parse(readFileSync(join(root, 'npm', platform, 'package.json'), 'utf8'))
-      assert.deepEqual([manifest.name, manifest.version], [`${name}-${platform}`, version])
-    }
-  })
+  for (const [what, file] of Object.entries({ 'ES module': 'module.mjs', CommonJS: 'common.cjs' })) {
+    test(`without its platform package it says what to install (${what})`, async () => {
+      const installed = join(byNpm.dir, 'node_modules', binary)
+      renameSync(installed, join(byNpm.home, 'away'))
+      try {
+        const { status, stderr } = await byNpm.run([...node, file], urls)
+        assert.equal(status, 1)
+        assert.ok(stderr.includes(`install ${binary}@${version}`), stderr)
+      } finally {
+        renameSync(join(byNpm.home, 'away'), installed)
+      }
+    })
+  }
 })

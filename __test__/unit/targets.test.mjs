@@ -146,7 +146,7 @@ test("postgres.js", async () => {
   const sql = require("postgres");
   const url = sql("postgres://u:p@h:1/d?sslmode=verify-full&application_name=me&target_session_attrs=primary");
   assert.deepEqual(facts(postgres, url), {
-    host: "h", port: 1, user: "u", password: "p", database: "d", sslmode: "verify-full", applicationName: "me", targetSessionAttrs: "primary",
+    host: "h", port: 1, user: "u", password: "p", database: "d", sslmode: "verify-full", ssl: true, applicationName: "me", targetSessionAttrs: "primary",
   });
   assert.equal(kindOf(url), postgres);
   const several = sql({ host: ["a", "b"], port: [1, 2], user: "u", database: "d", ssl: { ca: "c" } });
@@ -159,6 +159,8 @@ test("postgres.js", async () => {
   for (const [ssl, sslmode] of [["require", "require"], ["prefer", "prefer"], [true, "verify-full"], [false, "disable"]]) {
     assert.equal(facts(postgres, sql({ host: "h", user: "u", ssl })).sslmode, sslmode);
   }
+  const empty = facts(postgres, sql({ host: "h", user: "u", ssl: {} }));
+  assert.deepEqual([empty.sslmode, empty.ssl], ["verify-full", true]);
   const socket = facts(postgres, sql({ host: "/run/pg", port: 5, user: "u", connection: { search_path: "a, b" } }));
   assert.deepEqual([socket.host, socket.port, socket.options], ["/run/pg", 5, "-c search_path=a,\\ b"]);
   let asked = 0;
@@ -196,6 +198,8 @@ test("pg: Pool and Client", async () => {
   assert.equal(facts(postgres, new Client({ host: "h", ssl: { ca: "ca", cert: "cert", key: "key" } }))["tls.key"], "key");
 
   for (const make of [Pool, Client]) {
+    const empty = facts(postgres, new make({ host: "h", user: "u", ssl: {} }));
+    assert.deepEqual([empty.sslmode, empty.ssl], ["verify-full", true]);
     const { target, password } = resolveTarget(postgres, new make({ host: "h", user: "u", password: async ({ host }) => `for ${host}` }));
     assert.ok(!target.some(([name]) => name === "password"));
     assert.deepEqual(await password(), { text: "for h" });

@@ -66,6 +66,8 @@ pub fn open(
         let mut options = settings::entries(Value::from(&options));
         let client_options = client_options(&mut options)?;
         let dispose_timeout = options.take_millis("disposeTimeoutMs")?;
+        // A function: it stays with TypeScript.
+        options.taken_elsewhere("onReleaseError");
         let backend = backend(&kind, target, options, password, &client_options)?;
         let environment = Arc::clone(&queue);
         let engine = Engine::new(backend, client_options, environment, runtime::handle().clone());

@@ -84,7 +84,7 @@ function verifiedTls(ssl: unknown): Options {
   const { tls } = tlsFacts(ssl, "ssl");
   const verifies = (tls as Options).rejectUnauthorized !== false;
   const detailed = isObject(tls) && Object.keys(tls).length > 0;
-  return { sslmode: verifies ? "verify-full" : "require", ...(detailed && { tls }) };
+  return { sslmode: verifies ? "verify-full" : "require", ...(detailed ? { tls } : { ssl: true }) };
 }
 
 function hostFacts(hosts: string[], ports: number[]): Options {
