@@ -1,7 +1,10 @@
-// How soon the next waiter enters: 4 processes with 5 waiters each on one key, 2 ms inside, over a Redis and over files.
-// Beside the peers a floor: a ping-pong between two processes, SUBSCRIBE/PUBLISH or fs.watch (inotify on Linux).
-// Both stores, or the one that is named: node benches/hand-over.mjs files
+// How soon the next waiter enters: 4 processes with 5 waiters each on one key, 2 ms inside, over Redis, PostgreSQL
+// and files.
+// Beside the peers a floor: a ping-pong between two processes, SUBSCRIBE/PUBLISH, LISTEN/NOTIFY or fs.watch
+// (inotify on Linux). All stores, or those that are named: node benches/hand-over.mjs files
 import { fork } from 'node:child_process'
+import { setupSchema } from 'syncguard/postgres'
+import { PostgresServer } from '../__test__/support/postgres-server.mjs'
 import { median, quantile, round, table } from './support/measure.mjs'
 import { answer } from './support/holders.mjs'
 import { pingPong } from './support/ping-pong.mjs'
@@ -16,7 +19,14 @@ const ROUNDS = 3
 // The first is ours; the second is the peer whose p99 is the yardstick.
 const stores = {
   redis: { contenders: ['syncguard', 'redis-semaphore', 'redlock'], open: async () => ({ target: (await startRedis()).url, title: 'Redis' }) },
+  postgres: { contenders: ['syncguard', 'pg_advisory_lock'], open: openPostgres },
   files: { contenders: ['syncguard', 'proper-lockfile'], open: async () => filesOf(temporaryDirectory()) }
+}
+
+async function openPostgres() {
+  const server = await PostgresServer.start()
+  await setupSchema(server.url)
+  return { target: server.url, title: 'PostgreSQL with fsync off' }
 }
 
 const filesOf = (dir) => ({ target: dir, title: `files on ${filesystem(dir)}` })

@@ -44,6 +44,34 @@ const makers = {
       }
     }
   },
+  postgres: {
+    async syncguard() {
+      const { createLock } = await import('syncguard/postgres')
+      const lock = createLock(target)
+      return (work) => lock(work, { key: KEY, ttlMs: TTL_MS, acquisition: patient })
+    },
+    // A lock of the session, so each waiter has a connection of its own.
+    async 'pg_advisory_lock'() {
+      const { default: pg } = await import('pg')
+      const idle = await Promise.all(
+        Array.from({ length: waiters }, async () => {
+          const client = new pg.Client(target)
+          await client.connect()
+          return client
+        })
+      )
+      return async (work) => {
+        const client = idle.pop()
+        await client.query({ name: 'lock', text: 'select pg_advisory_lock(1)' })
+        try {
+          await work()
+        } finally {
+          await client.query({ name: 'unlock', text: 'select pg_advisory_unlock(1)' })
+          idle.push(client)
+        }
+      }
+    }
+  },
   files: {
     async syncguard() {
       const { createLock } = await import('syncguard/file')

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import Redis from 'ioredis'
+import pg from 'pg'
 import { answer } from './holders.mjs'
 
 /** What each store's processes can signal with: `send(i)`, and `received(i)` which settles once the other side has sent. */
@@ -15,6 +16,14 @@ const channels = {
     hears.on('message', (_, text) => listeners.get(text)?.())
     await hears.subscribe(from)
     return { send: (i) => says.publish(to, String(i)), listeners }
+  },
+  async postgres(url, from, to) {
+    const [hears, says] = [new pg.Client(url), new pg.Client(url)]
+    const listeners = new Map()
+    await Promise.all([hears.connect(), says.connect()])
+    hears.on('notification', ({ payload }) => listeners.get(payload)?.())
+    await hears.query(`listen ${from}`)
+    return { send: (i) => says.query('select pg_notify($1, $2)', [to, String(i)]), listeners }
   },
   async files(dir, from, to) {
     for (const name of [from, to]) mkdirSync(join(dir, name), { recursive: true })
