@@ -4,9 +4,11 @@
 //! happens over time (retries, waiting, renewal, undo). ARCHITECTURE.md is the map.
 
 pub mod backend;
+#[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod engine;
 pub mod lock;
+#[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod redis;
 pub mod secret;

@@ -47,7 +47,7 @@ impl Fence {
 
     /// The clock part of [`Fence::next`] for an authority that tells milliseconds only.
     pub const fn clock(now: Timestamp) -> u64 {
-        now.as_millis() * 10
+        now.as_millis().saturating_mul(10)
     }
 
     pub const fn value(self) -> u64 {

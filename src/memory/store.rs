@@ -1,0 +1,217 @@
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::backend::MemoryBackend;
+use super::clock::MemoryClock;
+use super::state::State;
+use crate::backend::{
+    AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, TimeAuthority,
+};
+use crate::lock::{Fence, Key, Lease, Result, Timestamp, Ttl};
+
+/// The server's side: what is stored, its clock, and who waits for a hint. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct MemoryStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    name: Arc<str>,
+    clock: MemoryClock,
+    state: Mutex<State>,
+    watchers: Mutex<HashMap<Key, Vec<Watcher>>>,
+    losing_hints: AtomicBool,
+    views: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    view: u64,
+    hints: Arc<Notify>,
+    alive: Weak<()>,
+}
+
+impl MemoryStore {
+    pub fn new(clock: MemoryClock) -> MemoryStore {
+        MemoryStore::with(clock, State::new(false))
+    }
+
+    /// A store whose records vanish at their expiry, without the tolerance, as in Redis.
+    pub fn vanishing(clock: MemoryClock) -> MemoryStore {
+        MemoryStore::with(clock, State::new(true))
+    }
+
+    fn with(clock: MemoryClock, state: State) -> MemoryStore {
+        static STORES: AtomicU64 = AtomicU64::new(0);
+        let number = STORES.fetch_add(1, Ordering::Relaxed);
+        MemoryStore(Arc::new(Shared {
+            name: format!("memory:{number}").into(),
+            clock,
+            state: Mutex::new(state),
+            watchers: Mutex::default(),
+            losing_hints: AtomicBool::new(false),
+            views: AtomicU64::new(0),
+        }))
+    }
+
+    /// A new backend on this store, as another process would open it.
+    pub fn backend(&self) -> MemoryBackend {
+        self.backend_that(false, |_| {})
+    }
+
+    /// The same with `cleanupInIsLocked` switched on.
+    pub fn backend_with_clean_up(&self) -> MemoryBackend {
+        self.backend_that(true, |_| {})
+    }
+
+    /// A backend that claims other capabilities: one without wake-ups, say.
+    pub fn backend_claiming(&self, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
+        self.backend_that(false, change)
+    }
+
+    fn backend_that(&self, clean_up: bool, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
+        let mut capabilities = Capabilities {
+            name: "memory",
+            store: self.0.name.clone(),
+            time_authority: TimeAuthority::Server,
+            wakes: true,
+            hands_over: true,
+            repeatable: true,
+        };
+        change(&mut capabilities);
+        MemoryBackend::new(self.clone(), self.0.views.fetch_add(1, Ordering::Relaxed), capabilities, clean_up)
+    }
+
+    pub fn clock(&self) -> &MemoryClock {
+        &self.0.clock
+    }
+
+    /// Whether hints get lost from now on.
+    pub fn lose_hints(&self, lose: bool) {
+        self.0.losing_hints.store(lose, Ordering::SeqCst);
+    }
+
+    /// Gives a hint though nothing changed, as stores may.
+    pub fn hint(&self, key: &Key) {
+        if self.0.losing_hints.load(Ordering::SeqCst) {
+            return;
+        }
+        for watcher in self.watchers(key).get(key).into_iter().flatten() {
+            watcher.hints.notify_one();
+        }
+    }
+
+    /// How many backends watch the key. Several watches of one backend are one subscriber.
+    pub fn subscribers(&self, key: &Key) -> usize {
+        let watchers = self.watchers(key);
+        let mut views: Vec<u64> =
+            watchers.get(key).into_iter().flatten().map(|watcher| watcher.view).collect();
+        views.sort_unstable();
+        views.dedup();
+        views.len()
+    }
+
+    /// Leaves `fence` as the key's counter, as earlier grants would have; `None` loses it.
+    pub fn set_fence(&self, key: &Key, fence: Option<Fence>) {
+        self.state().set_fence(key, fence);
+    }
+
+    /// Puts a record in the key's place that can't be read.
+    pub fn spoil(&self, key: &Key) {
+        self.state().spoil(key);
+    }
+
+    /// Forgets every lease and fence, as a store without persistence does in a crash.
+    pub fn lose_everything(&self) {
+        self.state().lose_everything();
+    }
+
+    pub(super) fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
+        let mut state = self.state();
+        let now = self.now();
+        state.acquire(request, now)
+    }
+
+    pub(super) fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
+        let mut state = self.state();
+        let now = self.now();
+        let key = &request.next.key;
+        let released = state.release(request.owner, now)?;
+        let others_turn = request.yield_beyond.is_some_and(|own| self.subscribers(key) > own as usize);
+        let next = if others_turn { None } else { Some(state.acquire(request.next, now)?) };
+        drop(state);
+        if others_turn {
+            self.hint(key);
+        }
+        Ok(HandedOver { released: unit(&released), next })
+    }
+
+    pub(super) fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
+        let mut state = self.state();
+        let now = self.now();
+        state.extend(owner, ttl, now)
+    }
+
+    pub(super) fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
+        let released = {
+            let mut state = self.state();
+            let now = self.now();
+            state.release(owner, now)?
+        };
+        if let Mutation::Done(key) = &released {
+            self.hint(key);
+        }
+        Ok(unit(&released))
+    }
+
+    pub(super) fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
+        let state = self.state();
+        state.lookup(by, self.now())
+    }
+
+    pub(super) fn is_locked(&self, key: &Key, clean_up: bool) -> Result<bool> {
+        let mut state = self.state();
+        let now = self.now();
+        let locked = state.lookup(LookupBy::Key(key), now)?.is_some();
+        if clean_up {
+            state.clean_up(key, now);
+        }
+        Ok(locked)
+    }
+
+    /// Subscribes until the answered token is dropped.
+    pub(super) fn subscribe(&self, view: u64, key: &Key) -> (Arc<Notify>, Arc<()>) {
+        let (hints, token) = (Arc::new(Notify::new()), Arc::new(()));
+        let watcher = Watcher { view, hints: hints.clone(), alive: Arc::downgrade(&token) };
+        self.watchers(key).entry(key.clone()).or_default().push(watcher);
+        (hints, token)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    // A test that fails while it holds a lock must not hide its own message behind the poison's.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watchers(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Vec<Watcher>>> {
+        let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = watchers.get_mut(key) {
+            list.retain(|watcher| watcher.alive.strong_count() > 0);
+        }
+        watchers
+    }
+}
+
+fn unit<T>(mutation: &Mutation<T>) -> Mutation<()> {
+    match mutation {
+        Mutation::Done(_) => Mutation::Done(()),
+        Mutation::Expired => Mutation::Expired,
+        Mutation::NotFound => Mutation::NotFound,
+    }
+}
