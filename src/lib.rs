@@ -7,6 +7,7 @@ pub mod backend;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod engine;
+pub mod firestore;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;

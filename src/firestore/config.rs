@@ -1,0 +1,259 @@
+//! What a target may say: a URL or the same facts one by one. Nothing here does I/O.
+
+use std::time::Duration;
+
+use super::auth::Credentials;
+use crate::lock::{Error, Result};
+use crate::secret::{Password, Secret};
+use crate::settings::{Settings, Target};
+
+const PUBLIC_HOST: &str = "firestore.googleapis.com";
+const DEFAULT_DATABASE: &str = "(default)";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where Google's own tools look for a project that nobody named.
+const PROJECT_VARIABLES: [&str; 2] = ["GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"];
+const EMULATOR_VARIABLE: &str = "FIRESTORE_EMULATOR_HOST";
+
+/// Which database to use and how to reach it. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct FirestoreConfig {
+    /// `None` when the credentials are to tell.
+    pub(super) project: Option<String>,
+    pub(super) database: String,
+    /// `host` or `host:port`.
+    pub(super) host: String,
+    pub(super) tls: bool,
+    pub(super) credentials: Credentials,
+    pub(super) collection: String,
+    pub(super) fence_collection: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) cleanup_in_is_locked: bool,
+}
+
+impl FirestoreConfig {
+    /// Reads a target and the options of a backend: `collection`, `fenceCollection`, `connectTimeoutMs`,
+    /// `cleanupInIsLocked`. `password`, where there is one, is the access token and wins over the target's
+    /// credentials. `FIRESTORE_EMULATOR_HOST` counts where the target names no host.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for whatever is malformed, contradictory or unknown. No message shows a secret.
+    pub fn from_target(target: Target, mut options: Settings, password: Password) -> Result<FirestoreConfig> {
+        let collection = collection("collection", options.take_text("collection")?, "locks")?;
+        let fence_collection =
+            self::collection("fenceCollection", options.take_text("fenceCollection")?, "fence_counters")?;
+        let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
+        let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
+        options.finish()?;
+        if collection == fence_collection {
+            return Err(Error::invalid(format!(
+                "collection and fenceCollection are both {collection:?}; they must differ"
+            )));
+        }
+        let mut facts = match target {
+            Target::Url(url) => Facts::from_url(&url)?,
+            Target::Facts(settings) => Facts::from_settings(settings)?,
+        };
+        if !matches!(password, Password::None) {
+            facts.credentials = Some(Credentials::Token(password));
+        }
+        let emulator = variable(EMULATOR_VARIABLE).filter(|_| facts.host.is_none());
+        let (host, tls) = match (facts.host, emulator) {
+            (Some(host), _) => (self::host("host", &host)?, facts.tls.unwrap_or(true)),
+            (None, Some(emulator)) => (self::host(EMULATOR_VARIABLE, &emulator)?, false),
+            (None, None) => (PUBLIC_HOST.to_owned(), facts.tls.unwrap_or(true)),
+        };
+        Ok(FirestoreConfig {
+            project: project(facts.project, facts.credentials.as_ref(), tls)?,
+            database: facts.database.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
+            credentials: credentials(facts.credentials, &host, tls)?,
+            host,
+            tls,
+            collection,
+            fence_collection,
+            connect_timeout,
+            cleanup_in_is_locked,
+        })
+    }
+
+    /// Which locks a backend with this configuration sees, without secrets.
+    pub(super) fn identity(&self) -> String {
+        let project = self.project.as_deref().unwrap_or_default();
+        format!("firestore|{}|{project}|{}|{}", self.host, self.database, self.collection)
+    }
+}
+
+#[derive(Default)]
+struct Facts {
+    project: Option<String>,
+    database: Option<String>,
+    host: Option<String>,
+    tls: Option<bool>,
+    credentials: Option<Credentials>,
+}
+
+impl Facts {
+    fn from_url(url: &str) -> Result<Facts> {
+        let malformed = |why: &str| {
+            Error::invalid(format!(
+                "the Firestore URL must be firestore://PROJECT or firestore://PROJECT/DATABASE; {why}"
+            ))
+        };
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| malformed("this one has no \"://\""))?;
+        if !scheme.eq_ignore_ascii_case("firestore") {
+            return Err(malformed("this one has another scheme"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(malformed("options go into the second argument, not into the URL"));
+        }
+        if rest.contains('@') {
+            return Err(malformed(
+                "it takes no user name or password: credentials go into an options object",
+            ));
+        }
+        let (project, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let database = path.strip_suffix('/').unwrap_or(path);
+        if project.is_empty() {
+            return Err(malformed("the project is missing"));
+        }
+        Ok(Facts {
+            project: Some(project_id("the URL's project", project)?),
+            database: (!database.is_empty())
+                .then(|| database_id("the URL's database", database))
+                .transpose()?,
+            ..Facts::default()
+        })
+    }
+
+    fn from_settings(mut settings: Settings) -> Result<Facts> {
+        let project = filled(settings.take_text("projectId")?);
+        let database = filled(settings.take_text("databaseId")?);
+        let host = filled(settings.take_text("host")?);
+        let tls = settings.take_flag("ssl")?;
+        let file = filled(settings.take_text("keyFilename")?);
+        let email = filled(settings.take_text("credentials.client_email")?);
+        let key = filled(settings.take_text("credentials.private_key")?);
+        let token = filled(settings.take_text("token")?);
+        settings.finish()?;
+        let pair = match (email, key) {
+            (Some(email), Some(key)) => Some(Credentials::Pair { email, key: Secret::new(key) }),
+            (None, None) => None,
+            _ => {
+                return Err(Error::invalid(
+                    "credentials must hold both client_email and private_key; one of them is missing",
+                ));
+            }
+        };
+        let token = token.map(|token| Credentials::Token(Password::Fixed(Secret::new(token))));
+        Ok(Facts {
+            project: project.map(|id| project_id("projectId", &id)).transpose()?,
+            database: database.map(|id| database_id("databaseId", &id)).transpose()?,
+            host,
+            tls,
+            // As in Google's own clients: what is given in memory wins over a file.
+            credentials: token.or(pair).or(file.map(|path| Credentials::File(path.into()))),
+        })
+    }
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn variable(name: &str) -> Option<String> {
+    filled(std::env::var(name).ok())
+}
+
+fn project(given: Option<String>, credentials: Option<&Credentials>, tls: bool) -> Result<Option<String>> {
+    if given.is_some() {
+        return Ok(given);
+    }
+    if let Some(name) = PROJECT_VARIABLES.into_iter().find(|name| variable(name).is_some()) {
+        return Ok(Some(project_id(name, &variable(name).unwrap_or_default())?));
+    }
+    let may_tell = match credentials {
+        Some(Credentials::File(_)) => true,
+        None => tls,
+        _ => false,
+    };
+    if may_tell {
+        return Ok(None);
+    }
+    Err(Error::invalid("projectId is missing; give it, or set GOOGLE_CLOUD_PROJECT"))
+}
+
+/// Credentials never travel in clear over a network.
+fn credentials(given: Option<Credentials>, host: &str, tls: bool) -> Result<Credentials> {
+    match given {
+        Some(given) if tls || is_loopback(host) => Ok(given),
+        Some(_) => Err(Error::invalid(format!(
+            "ssl is off for {host}, which is not this machine: the credentials would travel in clear; switch it on, or leave them out for an emulator"
+        ))),
+        None if tls => Ok(Credentials::Default),
+        None => Ok(Credentials::Emulator),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+fn project_id(name: &str, id: &str) -> Result<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if id.len() <= 128 && id.chars().all(allowed) {
+        return Ok(id.to_owned());
+    }
+    Err(Error::invalid(format!(
+        "{name} must be a project id: letters, digits and -_.: only; {id:?} was given"
+    )))
+}
+
+fn database_id(name: &str, id: &str) -> Result<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if id == DEFAULT_DATABASE || (id.len() <= 63 && id.chars().all(allowed)) {
+        return Ok(id.to_owned());
+    }
+    Err(Error::invalid(format!(
+        "{name} must be a database id: letters, digits and hyphens, or (default); {id:?} was given"
+    )))
+}
+
+/// `host` or `host:port`, in lower case.
+fn host(name: &str, host: &str) -> Result<String> {
+    let wrong = || {
+        Error::invalid(format!(
+            "{name} must be a host or host:port, without a scheme or a path; {host:?} was given"
+        ))
+    };
+    if host.contains(['/', '@', '?', '#', ' ']) {
+        return Err(wrong());
+    }
+    let url = url::Url::parse(&format!("http://{host}/")).map_err(|_| wrong())?;
+    let name = url.host_str().ok_or_else(wrong)?;
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    Ok(match port {
+        Some(0) => return Err(wrong()),
+        Some(port) if !host.ends_with(']') => format!("{name}:{port}"),
+        _ => name.to_owned(),
+    })
+}
+
+/// A collection's id, or a path to one inside documents.
+fn collection(name: &str, given: Option<String>, default: &str) -> Result<String> {
+    let path = given.unwrap_or_else(|| default.to_owned());
+    let good = |id: &str| {
+        !id.is_empty()
+            && id.len() <= 1500
+            && id != "."
+            && id != ".."
+            && !(id.len() >= 4 && id.starts_with("__") && id.ends_with("__"))
+    };
+    if path.split('/').count() % 2 == 1 && path.split('/').all(good) {
+        return Ok(path);
+    }
+    Err(Error::invalid(format!(
+        "{name} must be the id of a collection, or a path of ids to one; none of them may be empty, \".\", \"..\" or like __x__; {path:?} was given"
+    )))
+}
