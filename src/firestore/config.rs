@@ -222,9 +222,11 @@ fn database_id(name: &str, id: &str) -> Result<String> {
 
 /// `host` or `host:port`, in lower case.
 fn host(name: &str, host: &str) -> Result<String> {
+    // What stands before an @ may be a password.
+    let shown = if host.contains('@') { "one with user information" } else { host };
     let wrong = || {
         Error::invalid(format!(
-            "{name} must be a host or host:port, without a scheme or a path; {host:?} was given"
+            "{name} must be a host or host:port, without a scheme or a path; {shown:?} was given"
         ))
     };
     if host.contains(['/', '@', '?', '#', ' ']) {

@@ -21,7 +21,7 @@ use crate::lock::{Error, Result};
 /// A stream that nobody needs is kept this long, since whoever waited for one key soon waits for another.
 const LINGER: Duration = Duration::from_secs(30);
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
-const MOST_PAUSE: Duration = Duration::from_secs(10);
+const MOST_PAUSE: Duration = Duration::from_secs(3);
 
 /// How a stream ended.
 enum Ended {

@@ -8,15 +8,20 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// An emulator of its own process group. The group ends with the test process, however that ends: the shell
-/// that leads it reads from a pipe which nobody writes to, and kills the group when the pipe closes.
+/// An emulator that ends with the test process, however that ends: a shell reads from a pipe which nobody
+/// writes to, and when the pipe closes it kills the process group that gcloud leads, and its own.
 pub struct Emulator {
     pub port: u16,
     child: Child,
 }
 
-const SCRIPT: &str =
-    r#"gcloud emulators firestore start --host-port="127.0.0.1:$1" </dev/null 2>&1 & read _; kill -KILL 0"#;
+const SCRIPT: &str = r#"
+    gcloud emulators firestore start --host-port="127.0.0.1:$1" </dev/null 2>&1 &
+    gcloud=$!
+    read -r _
+    kill -KILL -"$gcloud" 2>/dev/null
+    kill -KILL 0
+"#;
 
 impl Emulator {
     pub fn start() -> Emulator {
@@ -52,17 +57,12 @@ impl Emulator {
 
     /// Kills it without warning; nothing that it held survives.
     pub fn kill(&mut self) {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
-    }
-
-    /// Stops or continues it, connections and all.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process_group(group.expect("a pid"), signal).expect("the group is there");
+        // The group is more than the child that was waited for.
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What to do with a call instead of passing it on and its reply back.
@@ -37,6 +39,15 @@ pub struct Gate {
 
 impl Gate {
     pub async fn to(emulator: &str) -> Gate {
+        Gate::start(emulator, None).await
+    }
+
+    /// Over TLS, with this certificate.
+    pub async fn with_tls(emulator: &str, tls: Arc<rustls::ServerConfig>) -> Gate {
+        Gate::start(emulator, Some(tls.into())).await
+    }
+
+    async fn start(emulator: &str, tls: Option<TlsAcceptor>) -> Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
         let state = Arc::new(Mutex::new(State::default()));
@@ -49,11 +60,21 @@ impl Gate {
                     state.connections.push(token.clone());
                     state.accepted += 1;
                 }
-                let (state, emulator) = (Arc::clone(&accepting), emulator.clone());
+                let (state, emulator, tls) = (Arc::clone(&accepting), emulator.clone(), tls.clone());
                 tokio::spawn(async move {
+                    let serving = async {
+                        match tls {
+                            None => serve(stream, emulator, state, token.clone()).await,
+                            Some(tls) => {
+                                // Who does not trust the certificate breaks off.
+                                let Ok(stream) = tls.accept(stream).await else { return };
+                                serve(stream, emulator, state, token.clone()).await;
+                            }
+                        }
+                    };
                     tokio::select! {
                         () = token.cancelled() => {}
-                        () = serve(stream, emulator, state, token.clone()) => {}
+                        () = serving => {}
                     }
                 });
             }
@@ -101,7 +122,12 @@ impl Gate {
     }
 }
 
-async fn serve(stream: TcpStream, emulator: String, state: Arc<Mutex<State>>, token: CancellationToken) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    emulator: String,
+    state: Arc<Mutex<State>>,
+    token: CancellationToken,
+) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let upstream = TcpStream::connect(&emulator).await.expect("the emulator accepts");
     let (client, driver) = h2::client::handshake(upstream).await.expect("the emulator speaks HTTP/2");

@@ -1,11 +1,17 @@
 //! The Firestore backend against the real emulator.
 
+mod auth;
 mod conformance;
+mod contention;
 mod emulator;
 mod gate;
+mod keys;
 mod raw;
 mod records;
+mod targets;
+mod token_server;
 mod trips;
+mod wakes;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend};
 pub use syncguard::firestore::{FirestoreBackend, FirestoreConfig};

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
 use proto::firestore_client::FirestoreClient;
-use proto::precondition::ConditionType;
 use proto::value::ValueType;
 use tonic::transport::{Channel, Endpoint};
 
@@ -73,56 +72,67 @@ impl Raw {
     }
 
     pub async fn put(&self, path: &str, fields: &[(&str, ValueType)]) {
-        let document = proto::Document {
-            name: self.name(path),
-            fields: fields
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), proto::Value { value_type: Some(value.clone()) }))
-                .collect(),
-            ..Default::default()
-        };
-        self.write(proto::write::Operation::Update(document), None).await;
+        self.write(self.update(path, fields)).await;
     }
 
     pub async fn delete(&self, path: &str) {
-        self.write(proto::write::Operation::Delete(self.name(path)), None).await;
+        let operation = Some(proto::write::Operation::Delete(self.name(path)));
+        self.write(proto::Write { operation, ..Default::default() }).await;
     }
 
-    async fn write(&self, operation: proto::write::Operation, condition: Option<ConditionType>) {
-        let write = proto::Write {
-            operation: Some(operation),
-            current_document: condition.map(|it| proto::Precondition { condition_type: Some(it) }),
+    /// As the original library does it: reads a document in a transaction, writes it if it was not there.
+    /// Answers whether that was committed.
+    pub async fn transact(&self, path: &str, fields: &[(&str, ValueType)]) -> bool {
+        let begin = proto::BeginTransactionRequest { database: self.database.clone(), ..Default::default() };
+        let mut client = self.client.clone();
+        let Ok(begun) = client.begin_transaction(self.request(begin)).await else { return false };
+        let transaction = begun.into_inner().transaction;
+        let read = proto::BatchGetDocumentsRequest {
+            database: self.database.clone(),
+            documents: vec![self.name(path)],
+            consistency_selector: Some(proto::batch_get_documents_request::ConsistencySelector::Transaction(
+                transaction.clone(),
+            )),
             ..Default::default()
         };
+        let free = match client.batch_get_documents(self.request(read)).await {
+            Ok(replies) => match replies.into_inner().message().await {
+                Ok(Some(reply)) => {
+                    matches!(reply.result, Some(proto::batch_get_documents_response::Result::Missing(_)))
+                }
+                _ => false,
+            },
+            Err(_) => false,
+        };
+        if !free {
+            let rollback = proto::RollbackRequest { database: self.database.clone(), transaction };
+            let _ = client.rollback(self.request(rollback)).await;
+            return false;
+        }
+        let commit = proto::CommitRequest {
+            database: self.database.clone(),
+            writes: vec![self.update(path, fields)],
+            transaction,
+        };
+        client.commit(self.request(commit)).await.is_ok()
+    }
+
+    fn update(&self, path: &str, fields: &[(&str, ValueType)]) -> proto::Write {
+        let value = |value: &ValueType| proto::Value { value_type: Some(value.clone()) };
+        let document = proto::Document {
+            name: self.name(path),
+            fields: fields.iter().map(|(name, it)| ((*name).to_owned(), value(it))).collect(),
+            ..Default::default()
+        };
+        proto::Write { operation: Some(proto::write::Operation::Update(document)), ..Default::default() }
+    }
+
+    async fn write(&self, write: proto::Write) {
         let message = proto::CommitRequest {
             database: self.database.clone(),
             writes: vec![write],
             ..Default::default()
         };
         self.client.clone().commit(self.request(message)).await.expect("the emulator writes");
-    }
-
-    /// A transaction that has read a document, and so holds it until it ends.
-    pub async fn begin_and_read(&self, path: &str) -> prost_types::Timestamp {
-        let message =
-            proto::BeginTransactionRequest { database: self.database.clone(), ..Default::default() };
-        let mut client = self.client.clone();
-        let begun =
-            client.begin_transaction(self.request(message)).await.expect("a transaction").into_inner();
-        let message = proto::BatchGetDocumentsRequest {
-            database: self.database.clone(),
-            documents: vec![self.name(path)],
-            consistency_selector: Some(proto::batch_get_documents_request::ConsistencySelector::Transaction(
-                begun.transaction,
-            )),
-            ..Default::default()
-        };
-        let mut replies =
-            client.batch_get_documents(self.request(message)).await.expect("the emulator reads").into_inner();
-        let mut time = None;
-        while let Some(reply) = replies.message().await.expect("a reply") {
-            time = reply.read_time.or(time);
-        }
-        time.expect("a read time")
     }
 }
