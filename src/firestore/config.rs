@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::auth::Credentials;
+use super::target::{DEFAULT_DATABASE, Facts, filled, project_id};
 use crate::lock::{Error, Result};
-use crate::secret::{Password, Secret};
+use crate::secret::Password;
 use crate::settings::{Settings, Target};
 
 const PUBLIC_HOST: &str = "firestore.googleapis.com";
-const DEFAULT_DATABASE: &str = "(default)";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where Google's own tools look for a project that nobody named.
 const PROJECT_VARIABLES: [&str; 2] = ["GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"];
@@ -33,7 +33,7 @@ pub struct FirestoreConfig {
 impl FirestoreConfig {
     /// Reads a target and the options of a backend: `collection`, `fenceCollection`, `connectTimeoutMs`,
     /// `cleanupInIsLocked`. `password`, where there is one, is the access token and wins over the target's
-    /// credentials. `FIRESTORE_EMULATOR_HOST` counts where the target names no host.
+    /// credentials. `FIRESTORE_EMULATOR_HOST` counts where the target names no host, or the same.
     ///
     /// # Errors
     /// `InvalidArgument` for whatever is malformed, contradictory or unknown. No message shows a secret.
@@ -56,18 +56,25 @@ impl FirestoreConfig {
         if !matches!(password, Password::None) {
             facts.credentials = Some(Credentials::Token(password));
         }
-        let emulator = variable(EMULATOR_VARIABLE).filter(|_| facts.host.is_none());
-        let (host, tls) = match (facts.host, emulator) {
-            (Some(host), _) => (self::host("host", &host)?, facts.tls.unwrap_or(true)),
-            (None, Some(emulator)) => (self::host(EMULATOR_VARIABLE, &emulator)?, false),
-            (None, None) => (PUBLIC_HOST.to_owned(), facts.tls.unwrap_or(true)),
+        let emulator = variable(EMULATOR_VARIABLE).map(|it| host(EMULATOR_VARIABLE, &it)).transpose()?;
+        let given = facts.host.map(|it| host("host", &it)).transpose()?;
+        let (host, tls, credentials) = match (given, emulator) {
+            // As in Google's own clients: the emulator sees nobody's credentials.
+            (None, Some(emulator)) => (emulator, false, Credentials::Emulator),
+            (Some(host), Some(emulator)) if host == emulator => (host, false, Credentials::Emulator),
+            (given, _) => {
+                let host = given.unwrap_or_else(|| PUBLIC_HOST.to_owned());
+                let tls = facts.tls.unwrap_or(true);
+                let credentials = checked(facts.credentials, &host, tls)?;
+                (host, tls, credentials)
+            }
         };
         Ok(FirestoreConfig {
-            project: project(facts.project, facts.credentials.as_ref(), tls)?,
+            project: project(facts.project, &credentials)?,
             database: facts.database.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
-            credentials: credentials(facts.credentials, &host, tls)?,
             host,
             tls,
+            credentials,
             collection,
             fence_collection,
             connect_timeout,
@@ -82,107 +89,30 @@ impl FirestoreConfig {
     }
 }
 
-#[derive(Default)]
-struct Facts {
-    project: Option<String>,
-    database: Option<String>,
-    host: Option<String>,
-    tls: Option<bool>,
-    credentials: Option<Credentials>,
-}
-
-impl Facts {
-    fn from_url(url: &str) -> Result<Facts> {
-        let malformed = |why: &str| {
-            Error::invalid(format!(
-                "the Firestore URL must be firestore://PROJECT or firestore://PROJECT/DATABASE; {why}"
-            ))
-        };
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| malformed("this one has no \"://\""))?;
-        if !scheme.eq_ignore_ascii_case("firestore") {
-            return Err(malformed("this one has another scheme"));
-        }
-        if rest.contains(['?', '#']) {
-            return Err(malformed("options go into the second argument, not into the URL"));
-        }
-        if rest.contains('@') {
-            return Err(malformed(
-                "it takes no user name or password: credentials go into an options object",
-            ));
-        }
-        let (project, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let database = path.strip_suffix('/').unwrap_or(path);
-        if project.is_empty() {
-            return Err(malformed("the project is missing"));
-        }
-        Ok(Facts {
-            project: Some(project_id("the URL's project", project)?),
-            database: (!database.is_empty())
-                .then(|| database_id("the URL's database", database))
-                .transpose()?,
-            ..Facts::default()
-        })
-    }
-
-    fn from_settings(mut settings: Settings) -> Result<Facts> {
-        let project = filled(settings.take_text("projectId")?);
-        let database = filled(settings.take_text("databaseId")?);
-        let host = filled(settings.take_text("host")?);
-        let tls = settings.take_flag("ssl")?;
-        let file = filled(settings.take_text("keyFilename")?);
-        let email = filled(settings.take_text("credentials.client_email")?);
-        let key = filled(settings.take_text("credentials.private_key")?);
-        let token = filled(settings.take_text("token")?);
-        settings.finish()?;
-        let pair = match (email, key) {
-            (Some(email), Some(key)) => Some(Credentials::Pair { email, key: Secret::new(key) }),
-            (None, None) => None,
-            _ => {
-                return Err(Error::invalid(
-                    "credentials must hold both client_email and private_key; one of them is missing",
-                ));
-            }
-        };
-        let token = token.map(|token| Credentials::Token(Password::Fixed(Secret::new(token))));
-        Ok(Facts {
-            project: project.map(|id| project_id("projectId", &id)).transpose()?,
-            database: database.map(|id| database_id("databaseId", &id)).transpose()?,
-            host,
-            tls,
-            // As in Google's own clients: what is given in memory wins over a file.
-            credentials: token.or(pair).or(file.map(|path| Credentials::File(path.into()))),
-        })
-    }
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
 fn variable(name: &str) -> Option<String> {
     filled(std::env::var(name).ok())
 }
 
-fn project(given: Option<String>, credentials: Option<&Credentials>, tls: bool) -> Result<Option<String>> {
+fn project(given: Option<String>, credentials: &Credentials) -> Result<Option<String>> {
     if given.is_some() {
         return Ok(given);
     }
-    if let Some(name) = PROJECT_VARIABLES.into_iter().find(|name| variable(name).is_some()) {
-        return Ok(Some(project_id(name, &variable(name).unwrap_or_default())?));
+    for name in PROJECT_VARIABLES {
+        if let Some(id) = variable(name) {
+            return Ok(Some(project_id(name, &id)?));
+        }
     }
-    let may_tell = match credentials {
-        Some(Credentials::File(_)) => true,
-        None => tls,
-        _ => false,
-    };
-    if may_tell {
-        return Ok(None);
+    match credentials {
+        Credentials::File(_) | Credentials::Default => Ok(None),
+        _ => Err(Error::invalid("projectId is missing; give it, or set GOOGLE_CLOUD_PROJECT")),
     }
-    Err(Error::invalid("projectId is missing; give it, or set GOOGLE_CLOUD_PROJECT"))
 }
 
 /// Credentials never travel in clear over a network.
-fn credentials(given: Option<Credentials>, host: &str, tls: bool) -> Result<Credentials> {
+///
+/// # Errors
+/// `InvalidArgument` where they would.
+fn checked(given: Option<Credentials>, host: &str, tls: bool) -> Result<Credentials> {
     match given {
         Some(given) if tls || is_loopback(host) => Ok(given),
         Some(_) => Err(Error::invalid(format!(
@@ -198,26 +128,6 @@ fn is_loopback(host: &str) -> bool {
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-fn project_id(name: &str, id: &str) -> Result<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    if id.len() <= 128 && id.chars().all(allowed) {
-        return Ok(id.to_owned());
-    }
-    Err(Error::invalid(format!(
-        "{name} must be a project id: letters, digits and -_.: only; {id:?} was given"
-    )))
-}
-
-fn database_id(name: &str, id: &str) -> Result<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    if id == DEFAULT_DATABASE || (id.len() <= 63 && id.chars().all(allowed)) {
-        return Ok(id.to_owned());
-    }
-    Err(Error::invalid(format!(
-        "{name} must be a database id: letters, digits and hyphens, or (default); {id:?} was given"
-    )))
 }
 
 /// `host` or `host:port`, in lower case.

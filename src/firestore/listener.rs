@@ -141,7 +141,7 @@ fn request(database: &str, order: Order) -> ListenRequest {
 /// Turns a reply into hints. Answers whether something became current.
 ///
 /// # Errors
-/// Why the server stopped listening to a target.
+/// Why the server stopped listening to a target that it had listened to.
 fn take(server: &Server, board: &Board, reply: ListenResponse) -> Result<bool> {
     match reply.response_type {
         Some(ResponseType::TargetChange(change)) => return take_target(server, board, &change),
@@ -168,7 +168,8 @@ fn take_target(server: &Server, board: &Board, change: &TargetChange) -> Result<
         TargetChangeType::Remove => match &change.cause {
             Some(cause) if cause.code != 0 => {
                 let code = tonic::Code::from_i32(cause.code);
-                Err(error::of_code(&server.config.host, Request::Listen, code))
+                let error = error::of_code(&server.config.host, Request::Listen, code);
+                if board.refused(ids(&change.target_ids), &error) { Err(error) } else { Ok(false) }
             }
             // As it was ordered.
             _ => Ok(false),

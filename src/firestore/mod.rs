@@ -19,6 +19,7 @@ mod owning;
 mod proto;
 mod reading;
 mod requests;
+mod target;
 mod wake;
 
 use std::sync::Arc;

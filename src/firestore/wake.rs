@@ -145,6 +145,18 @@ impl Board {
         }
     }
 
+    /// The server will not listen to these. Whoever waits for one is told why; answers whether it did
+    /// listen to one before, which a new stream may bring back.
+    pub(super) fn refused(&self, ids: impl Iterator<Item = TargetId>, error: &Error) -> bool {
+        let targets = self.targets();
+        let mut interrupted = false;
+        for target in ids.filter_map(|id| targets.get(id)) {
+            interrupted |= matches!(*target.state.borrow(), State::Current);
+            target.state.send_replace(State::Failed(error.clone()));
+        }
+        interrupted
+    }
+
     /// There is no stream. Whoever waits for one to begin is told why; the others keep their hope.
     pub(super) fn broken(&self, error: &Error) {
         let mut targets = self.targets();

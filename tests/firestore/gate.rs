@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -18,6 +19,8 @@ pub enum Fault {
     Refuse(i32),
     /// Pass it on, and lose the reply.
     LoseReply,
+    /// Pass it on, but only after so many milliseconds.
+    Delay(u64),
     /// Pass it on, and break the connection instead of replying.
     CutReply,
 }
@@ -169,6 +172,9 @@ async fn relay(
             .expect("a response");
         respond.send_response(reply, true)?;
         return Ok(());
+    }
+    if let Some(Fault::Delay(millis)) = fault {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
     }
     let (mut head, mut incoming) = request.into_parts();
     head.uri = format!("http://{emulator}{}", head.uri.path()).parse().expect("a URI");

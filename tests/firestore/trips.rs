@@ -1,11 +1,13 @@
 //! How many requests an operation takes, and what becomes of it when one of them goes wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Lease, Outcome};
 
 use crate::gate::{Fault, Gate};
+use crate::raw::{Raw, text};
 use crate::{FirestoreBackend, backend_at, backend_on, emulator, held, request, take, ttl};
 
 async fn gated(project: &str) -> (Gate, FirestoreBackend) {
@@ -102,6 +104,56 @@ async fn an_interfering_writer_costs_two_more_and_no_error() {
     assert_eq!(gate.calls(), [READ, COMMIT, READ, COMMIT], "four at most");
 }
 
+/// The lock's document is as it was, not there, though somebody had the lock in between: only the counter tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_came_and_went_meanwhile_takes_no_fence_twice() {
+    let project = emulator::project();
+    let (gate, slow) = gated(&project).await;
+    let quick = backend_on(&project, &[]);
+    let raw = Raw::new(emulator::shared(), &project);
+    // Ahead of the clock, which would hide it.
+    raw.put("fence_counters/fence:a", &[("fence", text("080000000000000"))]).await;
+    gate.next(COMMIT, Fault::Delay(500));
+    let slow = tokio::spawn(async move { take(&slow, "a").await });
+    while !gate.calls().iter().any(|call| call == COMMIT) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let between = take(&quick, "a").await;
+    assert_eq!(quick.release(&Owner::from(between.clone())).await.unwrap(), Mutation::Done(()));
+    let lease = slow.await.unwrap();
+    assert_eq!(between.fence.to_string(), "080000000000001");
+    assert_eq!(lease.fence.to_string(), "080000000000002");
+}
+
+/// What this process remembers is no longer so: its lease was released by lock id elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remembered_grant_never_overrides_a_successor() {
+    let project = emulator::project();
+    let (ours, theirs) = (backend_on(&project, &[]), backend_on(&project, &[]));
+    for operation in ["extend", "release", "hand over", "extend many"] {
+        let owner = Owner::from(take(&ours, operation).await);
+        assert_eq!(theirs.release(&Owner::from(owner.lock_id)).await.unwrap(), Mutation::Done(()));
+        let successor = take(&theirs, operation).await;
+        match operation {
+            "extend" => assert_eq!(ours.extend(&owner, ttl(60_000)).await.unwrap(), Mutation::NotFound),
+            "release" => assert_eq!(ours.release(&owner).await.unwrap(), Mutation::NotFound),
+            "extend many" => {
+                let results = ours.extend_many(&[(owner, ttl(60_000))]).await;
+                assert!(matches!(results[..], [Ok(Mutation::NotFound)]), "{results:?}");
+            }
+            _ => {
+                let next = request(operation);
+                let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+                let handed = ours.hand_over(&handing).await.unwrap();
+                assert_eq!(handed.released, Mutation::NotFound);
+                assert!(matches!(handed.next, Some(Acquired::Held { .. })), "{handed:?}");
+            }
+        }
+        let found = theirs.lookup(LookupBy::Key(&successor.key)).await.unwrap();
+        assert_eq!(found, Some(successor), "{operation}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_reply_is_unknown_and_a_repeat_answers_the_same_lease() {
     let (gate, backend) = gated(&emulator::project()).await;
@@ -110,7 +162,7 @@ async fn a_lost_reply_is_unknown_and_a_repeat_answers_the_same_lease() {
         let request = request(&format!("{fault:?}"));
         gate.next(COMMIT, fault);
         let attempt = backend.acquire(&request);
-        match tokio::time::timeout(std::time::Duration::from_millis(1500), attempt).await {
+        match tokio::time::timeout(Duration::from_millis(1500), attempt).await {
             Ok(answer) => {
                 let error = answer.unwrap_err();
                 assert_eq!(error.code(), Code::ServiceUnavailable, "{error:?}");
@@ -119,7 +171,7 @@ async fn a_lost_reply_is_unknown_and_a_repeat_answers_the_same_lease() {
             }
             Err(_) => assert_eq!(fault, Fault::LoseReply, "a cut connection is noticed at once"),
         }
-        let stored = backend.lookup(syncguard::backend::LookupBy::Key(&request.key)).await.unwrap();
+        let stored = backend.lookup(LookupBy::Key(&request.key)).await.unwrap();
         let stored = stored.expect("the commit was applied");
         assert!(stored.lock_id == request.lock_id);
         match backend.acquire(&request).await.unwrap() {
@@ -174,7 +226,7 @@ async fn a_call_given_up_on_a_dead_connection_costs_no_second_one() {
     let lease: Lease = take(&backend, "a").await;
     assert_eq!(gate.accepted(), 1);
     gate.next(COMMIT, Fault::LoseReply);
-    let wait = std::time::Duration::from_millis(1200);
+    let wait = Duration::from_millis(1200);
     let owner = Owner::from(lease);
     assert!(tokio::time::timeout(wait, backend.extend(&owner, ttl(30_000))).await.is_err());
     // Nothing came for over a second, so the next call does not trust the connection.
@@ -184,15 +236,16 @@ async fn a_call_given_up_on_a_dead_connection_costs_no_second_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_name_their_database_to_the_front_ends() {
-    let (gate, backend) = gated("some-project").await;
+    let project = emulator::project();
+    let (gate, backend) = gated(&project).await;
     take(&backend, "headers").await;
     assert_eq!(
         gate.last_header("google-cloud-resource-prefix").as_deref(),
-        Some("projects/some-project/databases/(default)")
+        Some(format!("projects/{project}/databases/(default)")).as_deref()
     );
     assert_eq!(
         gate.last_header("x-goog-request-params").as_deref(),
-        Some("project_id=some-project&database_id=%28default%29")
+        Some(format!("project_id={project}&database_id=%28default%29")).as_deref()
     );
     assert_eq!(gate.tokens().last().map(String::as_str), Some("Bearer owner"));
 }

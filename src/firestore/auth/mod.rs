@@ -218,3 +218,98 @@ impl TokenSource for Given {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Issues numbers, or fails.
+    #[derive(Debug, Default)]
+    struct Numbers {
+        asked: AtomicU32,
+        failing: std::sync::atomic::AtomicBool,
+    }
+
+    #[async_trait]
+    impl TokenSource for Numbers {
+        async fn token(&self) -> Result<Token> {
+            let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            if self.failing.load(Ordering::SeqCst) {
+                return Err(Error::unavailable("no token today"));
+            }
+            Ok(Token { text: Secret::new(number.to_string()), lifetime: Some(Duration::from_secs(3600)) })
+        }
+
+        async fn project(&self) -> Result<Option<String>> {
+            Ok(None)
+        }
+    }
+
+    async fn tokens() -> (Tokens, Arc<Numbers>) {
+        let (tokens, numbers) =
+            (Tokens::new(Credentials::Emulator, Duration::from_secs(5)), Arc::new(Numbers::default()));
+        *tokens.0.source.lock().await = Some(Arc::<Numbers>::clone(&numbers));
+        (tokens, numbers)
+    }
+
+    async fn settle(done: impl Fn() -> bool) {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_due_is_used_while_it_is_renewed_and_when_that_fails() {
+        let (tokens, numbers) = tokens().await;
+        assert_eq!(tokens.get().await.unwrap().reveal(), "1");
+        assert_eq!(tokens.get().await.unwrap().reveal(), "1");
+        let due = || tokens.current().as_mut().unwrap().renew_at = Some(Moment::now());
+        numbers.failing.store(true, Ordering::SeqCst);
+        due();
+        assert_eq!(tokens.get().await.unwrap().reveal(), "1");
+        settle(|| numbers.asked.load(Ordering::SeqCst) == 2).await;
+        assert_eq!(tokens.get().await.unwrap().reveal(), "1", "and the next try is not at once");
+        assert_eq!(numbers.asked.load(Ordering::SeqCst), 2);
+        numbers.failing.store(false, Ordering::SeqCst);
+        due();
+        assert_eq!(tokens.get().await.unwrap().reveal(), "1");
+        settle(|| tokens.current().as_ref().is_some_and(|kept| kept.text.reveal() == "3")).await;
+        assert_eq!(tokens.get().await.unwrap().reveal(), "3");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_has_ended_is_not_used() {
+        let (tokens, numbers) = tokens().await;
+        tokens.get().await.unwrap();
+        tokens.current().as_mut().unwrap().ends_at = Some(Moment::now());
+        numbers.failing.store(true, Ordering::SeqCst);
+        assert_eq!(tokens.get().await.unwrap_err().code(), Code::ServiceUnavailable);
+        numbers.failing.store(false, Ordering::SeqCst);
+        assert_eq!(tokens.get().await.unwrap().reveal(), "3");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_refused_is_fetched_anew_and_a_repeat_helps_unless_it_was_fresh() {
+        let (tokens, _) = tokens().await;
+        let first = tokens.get().await.unwrap();
+        assert!(!tokens.refused(&first), "a fresh one says that the credentials are no good");
+        let second = tokens.get().await.unwrap();
+        assert_eq!(second.reveal(), "2");
+        assert!(tokens.refused(&first), "somebody else has replaced it already");
+        assert_eq!(tokens.get().await.unwrap().reveal(), "2");
+    }
+
+    #[test]
+    fn tokens_are_renewed_ahead_of_their_end() {
+        let now = Moment::now();
+        for (life, ahead) in [(3600, 225), (100, 25), (0, 0)] {
+            let life = Duration::from_secs(life);
+            let token = Token { text: Secret::new("a"), lifetime: Some(life) };
+            let current = Current::new(token, now);
+            assert_eq!(current.renew_at.unwrap().since(now), life - Duration::from_secs(ahead));
+            assert!(current.ends_at.unwrap() <= now.plus(life));
+        }
+    }
+}
