@@ -4,13 +4,19 @@
 //! happens over time (retries, waiting, renewal, undo). ARCHITECTURE.md is the map.
 
 pub mod backend;
+mod claim_file;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod engine;
+pub mod file;
 pub mod firestore;
+pub mod guard;
+pub mod lease_file;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod postgres;
+pub mod process;
 pub mod redis;
 pub mod secret;
 pub mod settings;

@@ -7,18 +7,33 @@ use async_trait::async_trait;
 
 use crate::lock::Result;
 
-/// A password or token. `Debug` shows none of it.
+/// A password or token, with the user it belongs to where its source tells that as well. `Debug` shows
+/// none of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    user: Option<String>,
+}
 
 impl Secret {
     pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
+        Secret { text: text.into(), user: None }
+    }
+
+    /// Wins over the user that the target names.
+    #[must_use]
+    pub fn of_user(mut self, user: impl Into<String>) -> Secret {
+        self.user = Some(user.into());
+        self
+    }
+
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The text itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

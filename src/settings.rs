@@ -89,6 +89,16 @@ impl Settings {
         }
     }
 
+    /// What drivers take as a switch or as a word.
+    pub fn take_text_or_flag(&mut self, name: &'static str) -> Result<Option<Setting>> {
+        match self.take(name) {
+            Some(other @ (Setting::Number(_) | Setting::Bytes(_) | Setting::Other(_))) => {
+                Err(wrong(name, "a string, true or false", &other))
+            }
+            text_or_flag => Ok(text_or_flag),
+        }
+    }
+
     /// A time in whole milliseconds, 1 ms to 100 years.
     pub fn take_millis(&mut self, name: &'static str) -> Result<Option<Duration>> {
         match self.take(name) {
@@ -117,6 +127,11 @@ impl Settings {
                 None => Err(Error::invalid(format!("{name} must be one of {choices:?}; {text:?} was given"))),
             },
         }
+    }
+
+    /// A name that somebody else takes, so that `finish` lists it too.
+    pub fn taken_elsewhere(&mut self, name: &'static str) {
+        self.known.push(name);
     }
 
     /// # Errors

@@ -5,9 +5,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asked::Asked;
 use super::environment::Environment;
-use super::extend::{self, CLOSED, tell_lost};
-use super::leases::Leases;
+use super::extend;
+use super::leases::{Drained, Leases};
 use super::policy::{KeepPolicy, Policy};
 use super::{Shared, acquire, bounded, closed, keeper, release, undo};
 use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
@@ -59,6 +60,7 @@ impl Client {
             options,
             environment,
             leases: Leases::default(),
+            asked: Asked::default(),
             runtime,
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
@@ -159,8 +161,8 @@ impl Client {
         &self.shared.backend
     }
 
-    /// Ends renewals (their leases count as lost), waits for what is still being undone, and closes the
-    /// connections. Idempotent.
+    /// Ends what waits and renewals (their leases count as lost), waits for what is on its way or still being
+    /// undone (for two operation timeouts at most), and closes the connections. Idempotent.
     ///
     /// # Errors
     /// As the backend answered.
@@ -168,23 +170,28 @@ impl Client {
         if self.shared.closed.is_cancelled() {
             return Ok(());
         }
-        self.shared.closed.cancel();
-        self.shared.leases.wake.notify_one();
-        for lease in self.shared.leases.drain() {
-            tell_lost(&self.shared, &lease, CLOSED);
+        for lease in self.end().held {
+            extend::unwatched(&self.shared, &lease);
         }
         self.shared.tasks.close();
-        // An undo waits for one operation timeout at most, twice.
         let limit = self.shared.options.operation_timeout * 2;
         let _ = tokio::time::timeout(limit, self.shared.tasks.wait()).await;
         self.shared.backend.close().await
     }
 
-    /// The environment has ended: renewals stop, and its leases are released in the background.
+    /// The environment has ended: what waits and renewals stop, and its leases are released in the background.
+    /// Operations afterwards are `InvalidArgument`.
     pub fn abandon(&self) {
-        for lease in self.shared.leases.drain() {
+        let drained = self.end();
+        for lease in drained.held.into_iter().chain(drained.unreleased) {
             undo::granted(&self.shared, lease);
         }
+    }
+
+    fn end(&self) -> Drained {
+        self.shared.closed.cancel();
+        self.shared.leases.wake.notify_one();
+        self.shared.leases.drain()
     }
 
     fn check_open(&self, cancel: Option<&CancellationToken>) -> Result<()> {

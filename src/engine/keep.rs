@@ -7,11 +7,6 @@ use super::clock::Moment;
 use super::policy::KeepPolicy;
 use crate::lock::Ttl;
 
-/// How far ahead of the local deadline a lease counts as lost, so that its holder hears of it in time.
-pub(super) fn loss_lead(ttl: Ttl) -> Duration {
-    (ttl.as_duration() / 10).min(Duration::from_millis(100))
-}
-
 /// The renewal of one lease.
 #[derive(Clone, Debug)]
 pub(super) struct Keeping {
@@ -53,8 +48,16 @@ impl Keeping {
         self.next_renewal.min(self.next_ping).min(lost_at)
     }
 
-    fn interval(&self, ttl: Ttl) -> Duration {
-        self.policy.interval.unwrap_or(ttl.as_duration() / 3)
+    /// When the lease ends whatever the store says.
+    pub fn stop_at(&self) -> Option<Moment> {
+        self.stop_at
+    }
+
+    /// Between renewals. An interval that is no shorter than the TTL, to which the user has extended by
+    /// hand, could not keep the lease.
+    pub fn interval(&self, ttl: Ttl) -> Duration {
+        let ttl = ttl.as_duration();
+        self.policy.interval.filter(|interval| *interval < ttl).unwrap_or(ttl / 3)
     }
 
     /// Renewals of many leases fall on common moments, so that a store can take them in one request.
@@ -81,10 +84,6 @@ impl Keeping {
         let mut look_again = lost_at.min(self.next_ping);
         if !self.renewing {
             look_again = look_again.min(self.next_renewal);
-        }
-        // A ping is answered within a turn of the loop or not: look when it would be overdue.
-        if ping {
-            look_again = look_again.min(now.plus(self.policy.stall));
         }
         Step { lost: false, renew, ping, look_again }
     }
@@ -120,6 +119,10 @@ mod tests {
 
     const TTL: u64 = 3000;
 
+    fn end_at(sent: u64) -> Moment {
+        super::super::deadline::End::of(at(sent), ttl()).lost_at
+    }
+
     fn at(ms: u64) -> Moment {
         Moment::from_start(Duration::from_millis(100_000 + ms))
     }
@@ -133,7 +136,7 @@ mod tests {
     }
 
     fn lost_at() -> Moment {
-        at(TTL).minus(loss_lead(ttl()))
+        end_at(0)
     }
 
     #[test]
@@ -178,5 +181,26 @@ mod tests {
         assert_eq!(keep.ttl(at(1000), ttl()), Ttl::from_millis(500).unwrap());
         assert!(!keep.step(at(1499), at(9000), Duration::ZERO).lost);
         assert!(keep.step(at(1500), at(9000), Duration::ZERO).lost);
+    }
+
+    #[test]
+    fn an_interval_longer_than_the_ttl_cannot_lose_the_lease() {
+        let policy = KeepPolicy { interval: Some(Duration::from_millis(900)), ..KeepPolicy::default() };
+        let keep = keeping(policy);
+        assert_eq!(keep.interval(ttl()), Duration::from_millis(900));
+        assert_eq!(keep.interval(Ttl::from_millis(900).unwrap()), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn pings_every_third_of_the_stall() {
+        let policy = KeepPolicy { stall: Duration::from_millis(300), ..KeepPolicy::default() };
+        let mut keep = keeping(policy);
+        let mut now = keep.first_look(lost_at());
+        for ping in 1..5 {
+            assert_eq!(now, at(ping * 100));
+            let step = keep.step(now, lost_at(), Duration::ZERO);
+            assert!(step.ping && !step.lost, "{step:?}");
+            now = step.look_again;
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! The task that watches over a client's leases: tells of losses ahead of time and renews what is kept.
 //! It runs on the engine's thread, so a blocked event loop does not starve it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::clock::Moment;
-use super::extend::{DEADLINE_PASSED, STORE_LOST_IT, tell_lost};
+use super::extend::{self, DEADLINE_PASSED};
+use super::leases::Extending;
 use super::{Shared, timed_out};
 use crate::backend::Owner;
 use crate::lock::Ttl;
@@ -22,14 +25,16 @@ pub(super) async fn run(shared: Weak<Shared>) {
             }
             let turn = shared.leases.turn(Moment::now(), shared.environment.silent_for());
             for lease in &turn.lost {
-                tell_lost(&shared, lease, DEADLINE_PASSED);
+                extend::lost(&shared, lease, DEADLINE_PASSED);
             }
             if turn.ping {
                 shared.environment.ping();
             }
-            for chunk in turn.renew.chunks(MOST_TOGETHER) {
-                let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
-                shared.spawn(async move { renew(&task, &chunk).await });
+            for (limit, renewals) in by_limit(turn.renew, shared.options.operation_timeout) {
+                for chunk in renewals.chunks(MOST_TOGETHER) {
+                    let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
+                    shared.spawn(async move { renew(&task, &chunk, limit).await });
+                }
             }
             turn.nap
         };
@@ -41,16 +46,25 @@ pub(super) async fn run(shared: Weak<Shared>) {
     }
 }
 
-async fn renew(shared: &Arc<Shared>, owners: &[(Owner, Ttl)]) {
-    let limit = shared.options.operation_timeout;
-    let sent = Moment::now();
-    let results = match tokio::time::timeout(limit, shared.backend.extend_many(owners)).await {
+/// Renewals that may wait equally long for their answer go together. One that waited for the whole operation
+/// timeout would leave a short lease no time for a second try.
+fn by_limit(renewals: Vec<Extending>, operation_timeout: Duration) -> BTreeMap<Duration, Vec<Extending>> {
+    let mut groups: BTreeMap<Duration, Vec<Extending>> = BTreeMap::new();
+    for renewal in renewals {
+        let limit = renewal.patience.map_or(operation_timeout, |patience| patience.min(operation_timeout));
+        groups.entry(limit).or_default().push(renewal);
+    }
+    groups
+}
+
+async fn renew(shared: &Arc<Shared>, renewals: &[Extending], limit: Duration) {
+    let owners: Vec<(Owner, Ttl)> =
+        renewals.iter().map(|renewal| (Owner::from(renewal.lease.clone()), renewal.ttl)).collect();
+    let results = match tokio::time::timeout(limit, shared.backend.extend_many(&owners)).await {
         Ok(results) => results,
         Err(_) => owners.iter().map(|_| Err(timed_out(limit))).collect(),
     };
-    for ((owner, ttl), result) in owners.iter().zip(results) {
-        if let Some(lease) = shared.leases.end_extend(&owner.lock_id, sent, *ttl, &result, true) {
-            tell_lost(shared, &lease, STORE_LOST_IT);
-        }
+    for (renewal, result) in renewals.iter().zip(results) {
+        extend::end(shared, renewal, &result, true);
     }
 }

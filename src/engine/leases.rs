@@ -1,17 +1,18 @@
 //! What this client holds: the one place that knows a lease's local deadline and whether it is still
 //! ours. A handle's state belongs to its lock id, so whoever extends or releases by lock id moves it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::by_lock_id::ByLockId;
 use super::clock::Moment;
+use super::deadline::{Deadline, End, ExtendId, Outcome};
 use super::keep::{self, Keeping};
 use super::policy::KeepPolicy;
-use crate::backend::{Mutation, Owner};
+use crate::backend::Mutation;
 use crate::lock::{Lease, LockId, Result, Timestamp, Ttl};
 
 /// The keeper looks at the clock at least this often, because its timer stops while the machine sleeps.
@@ -26,7 +27,9 @@ pub(super) struct Leases {
 
 #[derive(Debug, Default)]
 struct Table {
-    held: HashMap<LockId, Held, BuildHasherDefault<RandomBits>>,
+    /// Names the next extend.
+    extends: u64,
+    held: ByLockId<Held>,
     due: BTreeSet<(Moment, LockId)>,
     /// When the keeper looks next; `None` while it sleeps until it is told.
     keeper_wakes: Option<Moment>,
@@ -35,14 +38,13 @@ struct Table {
 #[derive(Debug)]
 struct Held {
     lease: Lease,
+    /// When it was asked for.
+    since: Moment,
     ttl: Ttl,
-    deadline: Moment,
+    deadline: Deadline,
     due: Moment,
     phase: Phase,
     keeping: Option<Box<Keeping>>,
-    /// Extends in flight, and whether two have overlapped: their order at the store is then unknown.
-    extends: u32,
-    overlapped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,26 +52,77 @@ enum Phase {
     Held,
     /// A release is in flight, or failed: no longer valid, but not known to be gone.
     Releasing {
+        in_flight: bool,
         unknown: bool,
     },
+}
+
+/// An extend that is about to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Extending {
+    pub id: ExtendId,
+    pub lease: Lease,
+    pub sent: Moment,
+    pub ttl: Ttl,
+    /// For how long to wait for its answer, so that there is time for another.
+    pub patience: Option<Duration>,
 }
 
 /// What the keeper has to do now.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     pub lost: Vec<Lease>,
-    pub renew: Vec<(Owner, Ttl)>,
+    pub renew: Vec<Extending>,
     pub ping: bool,
     /// How long it may sleep; `None`: until it is told.
     pub nap: Option<Duration>,
+}
+
+/// What a client still had at its end.
+#[derive(Debug, Default)]
+pub(super) struct Drained {
+    pub held: Vec<Lease>,
+    pub unreleased: Vec<Lease>,
 }
 
 /// What a release must know.
 #[derive(Debug)]
 pub(super) struct Releasing {
     pub lease: Lease,
+    /// When it was asked for.
+    pub since: Moment,
     /// An earlier release of unknown outcome may have removed it already.
     pub repeated: bool,
+}
+
+/// What became of an extend.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Extended {
+    /// The lease is still held, or a release has begun meanwhile and decides.
+    Kept,
+    /// The store no longer has it.
+    Gone(Lease),
+    /// Its local deadline passed before the answer came.
+    TooLate(Lease),
+}
+
+impl Held {
+    /// Until when it is certainly ours.
+    fn valid_until(&self) -> Moment {
+        let deadline = self.deadline.end().deadline;
+        let stop_at = self.keeping.as_ref().and_then(|keeping| keeping.stop_at());
+        stop_at.map_or(deadline, |stop_at| stop_at.min(deadline))
+    }
+
+    fn is_valid(&self, now: Moment) -> bool {
+        self.phase == Phase::Held && self.valid_until() > now
+    }
+
+    /// When the keeper must look at it.
+    fn next_look(&self) -> Moment {
+        let lost_at = self.deadline.end().lost_at;
+        self.keeping.as_ref().map_or(lost_at, |keeping| keeping.first_look(lost_at))
+    }
 }
 
 impl Leases {
@@ -77,21 +130,28 @@ impl Leases {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to watch over a granted lease whose local deadline is `deadline`.
-    pub fn add(&self, lease: Lease, ttl: Ttl, deadline: Moment, keep: Option<KeepPolicy>) {
-        let keeping: Option<Box<Keeping>> = keep.map(|policy| {
-            let granted = deadline.minus(ttl.as_duration());
-            Box::new(Keeping::new(policy, granted, ttl))
-        });
-        let lost_at = lost_at(deadline, ttl);
-        let due = keeping.as_ref().map_or(lost_at, |keeping| keeping.first_look(lost_at));
+    /// Starts to watch over a granted lease that was asked for at `sent`. Granted again under the lock id
+    /// of a lease that is watched over already, it is the same lease, and its deadline stays.
+    pub fn add(&self, lease: Lease, ttl: Ttl, sent: Moment, keep: Option<KeepPolicy>) {
         let lock_id = lease.lock_id;
-        let phase = Phase::Held;
-        let held = Held { lease, ttl, deadline, due, phase, keeping, extends: 0, overlapped: false };
         let mut table = self.table();
-        if let Some(old) = table.held.insert(lock_id, held) {
-            table.due.remove(&(old.due, lock_id));
+        let keeping = keep.map(|policy| Box::new(Keeping::new(policy, sent, ttl)));
+        if let Some(held) = table.held.get_mut(&lock_id)
+            && held.phase == Phase::Held
+            && held.lease.fence == lease.fence
+        {
+            held.keeping = keeping.or(held.keeping.take());
+            let due = held.next_look();
+            table.reschedule(&lock_id, due);
+            self.tell_keeper(&table, due);
+            return;
         }
+        table.remove(&lock_id);
+        let deadline = Deadline::new(End::of(sent, ttl));
+        let mut held = Held { lease, since: sent, ttl, deadline, due: sent, phase: Phase::Held, keeping };
+        held.due = held.next_look();
+        let due = held.due;
+        table.held.insert(lock_id, held);
         table.due.insert((due, lock_id));
         self.tell_keeper(&table, due);
     }
@@ -105,51 +165,62 @@ impl Leases {
     /// How long the lease is certainly still ours; zero when it is not.
     pub fn remaining(&self, lock_id: &LockId) -> Duration {
         match self.table().held.get(lock_id) {
-            Some(held) if held.phase == Phase::Held => held.deadline.remaining(),
+            Some(held) if held.phase == Phase::Held => held.valid_until().remaining(),
             _ => Duration::ZERO,
         }
     }
 
-    /// Begins an extend; `None` when this client holds no such lease.
-    pub fn begin_extend(&self, lock_id: &LockId) -> Option<Lease> {
+    /// Begins an extend; `None` when this client holds no such lease, or no longer.
+    pub fn begin_extend(&self, lock_id: &LockId, ttl: Ttl) -> Option<Extending> {
         let mut table = self.table();
-        let held = table.held.get_mut(lock_id).filter(|held| held.phase == Phase::Held)?;
-        held.extends += 1;
-        held.overlapped |= held.extends > 1;
-        Some(held.lease.clone())
+        let sent = Moment::now();
+        if !table.held.get(lock_id)?.is_valid(sent) {
+            return None;
+        }
+        let extending = table.begin_extend(lock_id, sent, ttl)?;
+        // One that shortens the lease brings its loss forward.
+        let due = table.held.get(lock_id)?.next_look();
+        table.reschedule(lock_id, due);
+        self.tell_keeper(&table, due);
+        Some(extending)
     }
 
-    /// Ends an extend that was sent at `sent`. Answers the lease when that showed that it is lost.
+    /// Ends an extend.
     pub fn end_extend(
         &self,
-        lock_id: &LockId,
-        sent: Moment,
-        ttl: Ttl,
+        extending: &Extending,
         result: &Result<Mutation<Timestamp>>,
         by_keeper: bool,
-    ) -> Option<Lease> {
+    ) -> Extended {
+        let Extending { id, sent, ttl, .. } = *extending;
+        let lock_id = &extending.lease.lock_id;
         let mut table = self.table();
-        let held = table.held.get_mut(lock_id)?;
-        let overlapped = held.overlapped;
-        held.extends = held.extends.saturating_sub(1);
-        held.overlapped &= held.extends > 0;
+        let Some(held) = table.held.get_mut(lock_id) else { return Extended::Kept };
+        let now = Moment::now();
+        let in_time = held.valid_until() > now;
+        let outcome = match result {
+            Ok(Mutation::Done(_)) => Outcome::Applied,
+            Err(error) if error.is_unknown() => Outcome::Unknown,
+            _ => Outcome::NotApplied,
+        };
+        held.deadline.finish(id, outcome);
         if held.phase != Phase::Held {
-            return None; // A release has begun meanwhile; it decides.
+            return Extended::Kept;
         }
-        let reached = sent.plus(ttl.as_duration());
         match result {
+            Ok(Mutation::Expired | Mutation::NotFound) => {
+                return table.remove(lock_id).map_or(Extended::Kept, Extended::Gone);
+            }
+            // Whoever asked since the deadline was told that the lease has ended: it can't come back.
+            _ if !in_time => return table.remove(lock_id).map_or(Extended::Kept, Extended::TooLate),
             Ok(Mutation::Done(expires_at)) => {
-                held.deadline = if overlapped { reached.min(held.deadline) } else { reached };
                 held.lease.expires_at = *expires_at;
                 if !by_keeper {
                     held.ttl = ttl;
                 }
             }
-            Ok(Mutation::Expired | Mutation::NotFound) => return table.remove(lock_id),
-            Err(error) if error.is_unknown() => held.deadline = reached.min(held.deadline),
             Err(_) => {}
         }
-        let now = Moment::now();
         if let Some(keeping) = &mut held.keeping {
             match (by_keeper, result.is_ok()) {
                 (true, true) => keeping.renewed(sent, held.ttl),
@@ -158,47 +229,54 @@ impl Leases {
                 (false, false) => {}
             }
         }
-        let lost_at = lost_at(held.deadline, held.ttl);
-        let due = held.keeping.as_ref().map_or(lost_at, |keeping| keeping.first_look(lost_at));
+        let due = held.next_look();
         table.reschedule(lock_id, due);
         self.tell_keeper(&table, due);
-        None
+        Extended::Kept
     }
 
     /// Ends validity and renewal; `None` when this client holds no such lease.
     pub fn begin_release(&self, lock_id: &LockId) -> Option<Releasing> {
         let mut table = self.table();
         let held = table.held.get_mut(lock_id)?;
-        let repeated = held.phase == Phase::Releasing { unknown: true };
-        held.phase = Phase::Releasing { unknown: repeated };
+        let repeated = matches!(held.phase, Phase::Releasing { unknown: true, .. });
+        held.phase = Phase::Releasing { in_flight: true, unknown: repeated };
         held.keeping = None;
-        let (lease, deadline) = (held.lease.clone(), held.deadline);
+        let (lease, since, deadline) = (held.lease.clone(), held.since, held.deadline.end().deadline);
         table.reschedule(lock_id, deadline);
-        Some(Releasing { lease, repeated })
+        Some(Releasing { lease, since, repeated })
     }
 
     /// The release failed; a later one may try again.
     pub fn release_failed(&self, lock_id: &LockId, unknown: bool) {
         if let Some(held) = self.table().held.get_mut(lock_id) {
-            let before = held.phase == Phase::Releasing { unknown: true };
-            held.phase = Phase::Releasing { unknown: unknown || before };
+            let before = matches!(held.phase, Phase::Releasing { unknown: true, .. });
+            held.phase = Phase::Releasing { in_flight: false, unknown: unknown || before };
         }
     }
 
     /// Whether the lease's local deadline lies ahead; false when this client does not have it.
     pub fn before_deadline(&self, lock_id: &LockId) -> bool {
-        self.table().held.get(lock_id).is_some_and(|held| held.deadline > Moment::now())
+        self.table().held.get(lock_id).is_some_and(|held| held.deadline.end().deadline > Moment::now())
     }
 
     pub fn remove(&self, lock_id: &LockId) -> Option<Lease> {
         self.table().remove(lock_id)
     }
 
-    /// Takes out everything, at the end.
-    pub fn drain(&self) -> Vec<Lease> {
+    /// Takes out everything, at the end: what is held, and what a failed release may have left at the store.
+    pub fn drain(&self) -> Drained {
         let mut table = self.table();
         table.due.clear();
-        table.held.drain().filter(|(_, held)| held.phase == Phase::Held).map(|(_, held)| held.lease).collect()
+        let mut drained = Drained::default();
+        for (_, held) in table.held.drain() {
+            match held.phase {
+                Phase::Held => drained.held.push(held.lease),
+                Phase::Releasing { in_flight: false, .. } => drained.unreleased.push(held.lease),
+                Phase::Releasing { in_flight: true, .. } => {}
+            }
+        }
+        drained
     }
 
     /// What is due now, by the state machine of each lease.
@@ -214,7 +292,7 @@ impl Leases {
                 table.due.pop_first();
                 continue;
             };
-            let lost_at = lost_at(held.deadline, held.ttl);
+            let lost_at = held.deadline.end().lost_at;
             let step = match (&mut held.keeping, held.phase) {
                 (_, Phase::Releasing { .. }) => {
                     // Its time is up at the store as well: nothing is left to release.
@@ -229,11 +307,13 @@ impl Leases {
                 continue;
             }
             turn.ping |= step.ping;
-            if step.renew {
-                held.extends += 1;
-                held.overlapped |= held.extends > 1;
-                let ttl = held.keeping.as_ref().map_or(held.ttl, |keeping| keeping.ttl(now, held.ttl));
-                turn.renew.push((Owner::from(held.lease.clone()), ttl));
+            if step.renew
+                && let Some(keeping) = &held.keeping
+            {
+                let (ttl, patience) = (keeping.ttl(now, held.ttl), keeping.interval(held.ttl));
+                if let Some(extending) = table.begin_extend(&lock_id, now, ttl) {
+                    turn.renew.push(Extending { patience: Some(patience), ..extending });
+                }
             }
             table.reschedule(&lock_id, step.look_again);
         }
@@ -257,35 +337,19 @@ impl Table {
         Some(held.lease)
     }
 
+    fn begin_extend(&mut self, lock_id: &LockId, sent: Moment, ttl: Ttl) -> Option<Extending> {
+        let id = ExtendId(self.extends);
+        self.extends += 1;
+        let held = self.held.get_mut(lock_id)?;
+        held.deadline.begin(id, End::of(sent, ttl));
+        Some(Extending { id, lease: held.lease.clone(), sent, ttl, patience: None })
+    }
+
     fn reschedule(&mut self, lock_id: &LockId, due: Moment) {
         if let Some(held) = self.held.get_mut(lock_id) {
             self.due.remove(&(held.due, *lock_id));
             held.due = due;
             self.due.insert((due, *lock_id));
         }
-    }
-}
-
-fn lost_at(deadline: Moment, ttl: Ttl) -> Moment {
-    deadline.minus(keep::loss_lead(ttl))
-}
-
-/// Lock ids are random bits already: the first eight bytes are hash enough.
-#[derive(Default)]
-struct RandomBits(u64);
-
-impl Hasher for RandomBits {
-    fn write(&mut self, bytes: &[u8]) {
-        // Each character has six random bits and its highest are nearly constant: rotate them together.
-        for byte in bytes.iter().take(22) {
-            self.0 = self.0.rotate_left(7) ^ u64::from(*byte);
-        }
-        self.0 = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -2,8 +2,12 @@
 //! deadline, the operation timeout, undo. A backend does one attempt; this decides about the next.
 
 mod acquire;
+mod asked;
+mod attempt;
+mod by_lock_id;
 mod client;
 mod clock;
+mod deadline;
 mod environment;
 mod extend;
 mod keep;
@@ -11,22 +15,30 @@ mod keeper;
 mod leases;
 mod policy;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod release;
+mod search;
+mod subscription;
 mod undo;
+mod waiter;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use client::{AcquireOptions, Client, ClientOptions};
 pub use environment::{Environment, NoEnvironment};
 pub use policy::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
+#[cfg(any(test, feature = "testing"))]
+pub use queue::queues_of;
 
 use crate::backend::Backend;
-use crate::lock::{Error, Result};
+use crate::lock::{Error, Key, Result};
 
 /// What all tasks of one client share.
 #[derive(Debug)]
@@ -35,12 +47,18 @@ struct Shared {
     options: ClientOptions,
     environment: Arc<dyn Environment>,
     leases: leases::Leases,
+    asked: asked::Asked,
     runtime: Handle,
     tasks: TaskTracker,
     closed: CancellationToken,
 }
 
 impl Shared {
+    /// A key of this client's store.
+    fn place(&self, key: &Key) -> queue::Place {
+        queue::Place { store: Arc::clone(&self.backend.capabilities().store), key: key.clone() }
+    }
+
     /// Runs something in the background that `close` waits for.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);
@@ -56,10 +74,18 @@ impl Drop for Shared {
 
 /// One call to the store within the operation timeout.
 async fn bounded<T>(shared: &Shared, call: impl Future<Output = Result<T>>) -> Result<T> {
-    let limit = shared.options.operation_timeout;
-    match tokio::time::timeout(limit, call).await {
+    bounded_until(shared, Instant::now() + shared.options.operation_timeout, call).await
+}
+
+/// The same where an earlier call has used up a part of it.
+async fn bounded_until<T>(
+    shared: &Shared,
+    until: Instant,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout_at(until, call).await {
         Ok(result) => result,
-        Err(_) => Err(timed_out(limit)),
+        Err(_) => Err(timed_out(shared.options.operation_timeout)),
     }
 }
 

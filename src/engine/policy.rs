@@ -96,7 +96,7 @@ impl Policy {
 
     /// How long before the deadline the last attempt starts, so that it can finish.
     pub fn last_attempt_lead(round_trip: Duration) -> Duration {
-        (round_trip * 2).max(Self::LEAST_LEAD)
+        round_trip.saturating_mul(2).max(Self::LEAST_LEAD)
     }
 
     /// When the next attempt that a timer causes is due, from now.

@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::Shared;
 use super::clock::Moment;
+use super::subscription::Subscription;
 use super::undo;
-use crate::backend::{AcquireRequest, Watch};
-use crate::lock::{Error, Key, Lease};
+use super::waiter::{Granted, Hint, Phase, Waiter};
+use crate::backend::AcquireRequest;
+use crate::lock::{Error, Key, Lease, TIME_TOLERANCE};
 
 /// After so many hand-overs, or so long, other processes get their turn.
 const MOST_HAND_OVERS: u32 = 8;
@@ -21,6 +21,12 @@ static QUEUES: LazyLock<Mutex<HashMap<Place, Queue>>> = LazyLock::new(Mutex::def
 
 fn queues() -> MutexGuard<'static, HashMap<Place, Queue>> {
     QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many queues there are for a store: none may outlive its waiters.
+#[cfg(any(test, feature = "testing"))]
+pub fn queues_of(store: &str) -> usize {
+    queues().keys().filter(|place| &*place.store == store).count()
 }
 
 /// A key of a store.
@@ -34,64 +40,37 @@ pub(super) struct Place {
 struct Queue {
     waiters: VecDeque<Arc<Waiter>>,
     /// The head's subscription, kept from head to head.
-    watch: Option<Arc<Watch>>,
-    /// Until when the key is taken, as far as this process knows.
-    taken_until: Option<Moment>,
-    /// What the store last failed with, for those who time out behind the head.
-    failure: Option<Error>,
+    subscription: Option<Arc<Subscription>>,
+    /// When the key is free if nothing changes, as far as this process knows.
+    free_at: Option<Moment>,
+    /// What the store last said to a head, for those who time out behind it.
+    heard: Heard,
+    turn: Turn,
+    /// Wake-ups at which processes that have not had their turn since go first.
+    others_first: u32,
+}
+
+/// What the store last said.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Heard {
+    #[default]
+    Nothing,
+    Answer,
+    Failure(Error),
+}
+
+/// For how long this process has had the key.
+#[derive(Debug, Default)]
+struct Turn {
     hand_overs: u32,
-    turn_began: Option<Moment>,
-}
-
-/// One acquisition that waits in this process.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub request: AcquireRequest,
-    pub shared: Arc<Shared>,
-    news: Notify,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    hint: Option<Hint>,
-    granted: Option<Granted>,
-    /// Since when a hand-over of unknown outcome may have granted the request.
-    uncertain_since: Option<Moment>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Queued,
-    /// It is the head, and waits: the lease can be handed to it.
-    Waiting,
-    /// It is the head, and asks the store.
-    Asking,
-    /// Somebody is handing the lease to it.
-    Receiving,
-    Gone,
-}
-
-/// Why the head should ask the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hint {
-    Free,
-    /// Other processes got their turn: wait for a wake-up, but not for long.
-    Yielded,
-}
-
-#[derive(Debug)]
-pub(super) struct Granted {
-    pub lease: Lease,
-    pub sent: Moment,
+    began: Option<Moment>,
 }
 
 /// What a new head finds.
 #[derive(Debug)]
 pub(super) struct Lead {
-    pub taken_until: Option<Moment>,
-    pub watch: Option<Arc<Watch>>,
+    pub free_at: Option<Moment>,
+    pub subscription: Option<Arc<Subscription>>,
 }
 
 /// A place in the line; leaving it is dropping it.
@@ -104,20 +83,8 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Joins at the end.
     pub fn join(place: Place, request: AcquireRequest, shared: Arc<Shared>) -> Ticket {
-        let waiter = Arc::new(Waiter {
-            request,
-            shared,
-            news: Notify::new(),
-            state: Mutex::new(State {
-                phase: Phase::Queued,
-                hint: None,
-                granted: None,
-                uncertain_since: None,
-            }),
-        });
-        let mut queues = queues();
-        let queue = queues.entry(place.clone()).or_default();
-        queue.waiters.push_back(Arc::clone(&waiter));
+        let waiter = Arc::new(Waiter::new(request, shared));
+        queues().entry(place.clone()).or_default().waiters.push_back(Arc::clone(&waiter));
         Ticket { place, waiter }
     }
 
@@ -128,35 +95,49 @@ impl Ticket {
         if !queue.waiters.front().is_some_and(|head| Arc::ptr_eq(head, &self.waiter)) {
             return None;
         }
-        Some(Lead { taken_until: queue.taken_until, watch: queue.watch.clone() })
+        let subscription = queue.subscription.clone().filter(|subscription| subscription.is_live());
+        Some(Lead { free_at: queue.free_at, subscription })
     }
 
-    /// Notes what the store answered, for the next head.
+    /// Notes that the store said that somebody has the key, for the next head.
     pub fn note_taken(&self, free_in: Option<Duration>) {
         self.with_queue(|queue| {
-            queue.taken_until = Some(free_in.map_or_else(Moment::now, |free_in| Moment::now().plus(free_in)));
-            queue.failure = None;
+            queue.free_at = free_in.map(|free_in| Moment::now().plus(free_in));
+            queue.heard = Heard::Answer;
         });
     }
 
     pub fn note_failure(&self, error: &Error) {
         self.with_queue(|queue| {
-            queue.failure = Some(error.clone());
-            queue.taken_until = None;
+            queue.heard = Heard::Failure(error.clone());
+            queue.free_at = None;
         });
     }
 
     /// Notes that this process has the key now, by way of the store: a turn begins.
     pub fn note_granted(&self, until: Moment) {
+        self.waiter.received();
         self.with_queue(|queue| queue.begin_turn(until));
     }
 
-    pub fn keep_watch(&self, watch: &Arc<Watch>) {
-        self.with_queue(|queue| queue.watch = Some(Arc::clone(watch)));
+    pub fn keep_subscription(&self, subscription: &Arc<Subscription>) {
+        self.with_queue(|queue| queue.subscription = Some(Arc::clone(subscription)));
     }
 
-    pub fn failure(&self) -> Option<Error> {
-        queues().get(&self.place)?.failure.clone()
+    /// Whether this wake-up is one at which other processes go first.
+    pub fn lets_others_first(&self) -> bool {
+        queues().get_mut(&self.place).is_some_and(|queue| {
+            let others_first = queue.others_first > 0;
+            queue.others_first = queue.others_first.saturating_sub(1);
+            // Whoever is the head when the others have had their head start asks.
+            queue.free_at = None;
+            others_first
+        })
+    }
+
+    /// What the head has heard.
+    pub fn heard(&self) -> Heard {
+        queues().get(&self.place).map(|queue| queue.heard.clone()).unwrap_or_default()
     }
 
     fn with_queue(&self, change: impl FnOnce(&mut Queue)) {
@@ -164,86 +145,59 @@ impl Ticket {
             change(queue);
         }
     }
+
+    /// Takes the waiter out of the line, and answers what must be dropped outside the lock.
+    fn step_out(&self, unanswered: bool) -> Option<Queue> {
+        let mut queues = queues();
+        let queue = queues.get_mut(&self.place)?;
+        if queue.waiters.front().is_some_and(|head| Arc::ptr_eq(head, &self.waiter)) {
+            queue.waiters.pop_front();
+            // A reason to ask that this head did not follow up is the next one's.
+            if unanswered {
+                queue.free_at = None;
+            }
+            match queue.waiters.front() {
+                Some(head) => head.tell(),
+                None => return queues.remove(&self.place),
+            }
+        } else {
+            queue.waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+        }
+        None
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // What was handed over and never taken is given back.
-        if let Some(granted) = self.waiter.leave() {
-            undo::granted(&self.waiter.shared, granted.lease);
-        }
-        let mut queues = queues();
-        let Some(queue) = queues.get_mut(&self.place) else { return };
-        let was_head = queue.waiters.front().is_some_and(|head| Arc::ptr_eq(head, &self.waiter));
-        queue.waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-        match queue.waiters.front() {
-            None => drop(queues.remove(&self.place)),
-            Some(head) if was_head => head.news.notify_one(),
-            Some(_) => {}
+        let left = self.waiter.leave();
+        // Out of the line first: what is given back can then go to the next one directly.
+        drop(self.step_out(left.unanswered));
+        let (shared, request) = (&self.waiter.shared, &self.waiter.request);
+        if let Some(granted) = left.granted {
+            undo::granted(shared, granted.lease);
+        } else if left.uncertain {
+            undo::uncertain(shared, request);
         }
     }
 }
 
 impl Queue {
+    /// This process has the key; the lease lasts until then.
     fn begin_turn(&mut self, until: Moment) {
-        self.hand_overs = 0;
-        self.turn_began = Some(Moment::now());
-        self.taken_until = Some(until);
-        self.failure = None;
-    }
-}
-
-impl Waiter {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turn = Turn { hand_overs: 0, began: Some(Moment::now()) };
+        self.others_first = 0;
+        self.keep(until);
     }
 
-    /// Something changed: the lease was handed over, the key may be free, this is the head now.
-    pub async fn news(&self) {
-        self.news.notified().await;
+    fn keep(&mut self, until: Moment) {
+        self.free_at = Some(until.plus(TIME_TOLERANCE));
+        self.heard = Heard::Answer;
     }
 
-    pub fn take_granted(&self) -> Option<Granted> {
-        self.state().granted.take()
-    }
-
-    pub fn take_hint(&self) -> Option<Hint> {
-        self.state().hint.take()
-    }
-
-    pub fn uncertain_since(&self) -> Option<Moment> {
-        self.state().uncertain_since
-    }
-
-    /// Before asking the store: false when a lease is on its way to this waiter instead.
-    pub fn begin_asking(&self) -> bool {
-        self.enter(Phase::Asking)
-    }
-
-    pub fn begin_waiting(&self) -> bool {
-        self.enter(Phase::Waiting)
-    }
-
-    fn enter(&self, phase: Phase) -> bool {
-        let mut state = self.state();
-        let free = state.phase != Phase::Receiving && state.granted.is_none();
-        if free {
-            state.phase = phase;
-        }
-        free
-    }
-
-    fn leave(&self) -> Option<Granted> {
-        let mut state = self.state();
-        state.phase = Phase::Gone;
-        state.granted.take()
-    }
-
-    fn hint(&self, hint: Hint) {
-        let mut state = self.state();
-        state.hint = Some(hint);
-        drop(state);
-        self.news.notify_one();
+    /// The key is free, or may be: whoever asks next finds out.
+    fn end_turn(&mut self) {
+        self.turn = Turn::default();
+        self.free_at = None;
     }
 }
 
@@ -262,94 +216,92 @@ pub(super) struct HandingOver {
     pub waiter: Arc<Waiter>,
     /// Other processes' turn, with the number of subscriptions that are this process' own.
     pub yield_beyond: Option<u32>,
+    /// Before the request is sent: a lease that it grants counts from there.
+    began: Moment,
     settled: bool,
 }
 
-/// Whether a lease of this place can go to a waiter of this process directly.
-pub(super) fn plan_release(place: &Place) -> Release {
+/// Whether a lease of this place, which this process has had since `since`, can go to a waiter of this
+/// process directly.
+pub(super) fn plan_release(place: &Place, since: Option<Moment>) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };
-    let mut state = head.state();
-    if state.granted.is_some() || !matches!(state.phase, Phase::Waiting | Phase::Queued) {
+    // A wrapper around this store's backend waits here as well, but must ask by itself.
+    if !head.shared.backend.capabilities().hands_over || !head.begin_receiving() {
         return Release::Plain;
     }
-    state.phase = Phase::Receiving;
-    drop(state);
-    let over = queue.hand_overs >= MOST_HAND_OVERS
-        || queue.turn_began.is_none_or(|began| Moment::now().since(began) >= LONGEST_TURN);
-    let own = u32::from(queue.watch.is_some());
-    let waiter = Arc::clone(head);
+    let now = Moment::now();
+    // Where the lease was taken before anybody waited, the turn is as old as the lease.
+    let began = *queue.turn.began.get_or_insert(since.unwrap_or(now));
+    let over = queue.turn.hand_overs >= MOST_HAND_OVERS || now.since(began) >= LONGEST_TURN;
+    let own = u32::from(queue.subscription.as_ref().is_some_and(|subscription| subscription.is_live()));
     Release::HandOver(HandingOver {
         place: place.clone(),
-        waiter,
+        waiter: Arc::clone(head),
         yield_beyond: over.then_some(own),
+        began: now,
         settled: false,
     })
 }
 
-/// Tells the head that the key was released.
+/// Tells the head that the key may be free.
 pub(super) fn hint_head(place: &Place) {
-    let queues = queues();
-    if let Some(head) = queues.get(place).and_then(|queue| queue.waiters.front()) {
-        head.hint(Hint::Free);
+    let mut queues = queues();
+    if let Some(queue) = queues.get_mut(place) {
+        queue.end_turn();
+        if let Some(head) = queue.waiters.front() {
+            head.hint(Hint::Free);
+        }
     }
 }
 
 impl HandingOver {
-    /// The store granted the waiter's request, which was sent at `sent`. Answers the lease when the
-    /// waiter has gone.
-    pub fn granted(mut self, lease: Lease, sent: Moment) -> Option<Lease> {
+    /// The store granted the waiter's request. Answers the lease when the waiter has gone.
+    pub fn granted(mut self, lease: Lease) -> Option<Lease> {
         self.settled = true;
         if let Some(queue) = queues().get_mut(&self.place) {
-            let until = sent.plus(self.waiter.request.ttl.as_duration());
+            let until = self.began.plus(self.waiter.request.ttl.as_duration());
             if self.yield_beyond.is_some() {
                 queue.begin_turn(until);
             } else {
-                queue.hand_overs += 1;
-                queue.taken_until = Some(until);
+                queue.turn.hand_overs += 1;
+                queue.keep(until);
             }
         }
-        let mut state = self.waiter.state();
-        if state.phase == Phase::Gone {
-            return Some(lease);
-        }
-        state.phase = Phase::Waiting;
-        state.granted = Some(Granted { lease, sent });
-        drop(state);
-        self.waiter.news.notify_one();
-        None
+        self.waiter.give(Granted { lease, sent: self.began })
     }
 
-    /// The key went to other processes.
-    pub fn yielded(mut self) {
+    /// The key went to other processes, of whom so many wait.
+    pub fn yielded(mut self, others: u32) {
+        if let Some(queue) = queues().get_mut(&self.place) {
+            // The one that gets it now needs no head start.
+            queue.others_first = others.saturating_sub(1);
+        }
         self.back_to_waiting(Hint::Yielded, None);
     }
 
-    /// Nothing was handed over; with `uncertain_since` the store may yet have granted the request.
-    pub fn failed(mut self, uncertain_since: Option<Moment>) {
-        self.back_to_waiting(Hint::Free, uncertain_since);
+    /// Nothing was handed over, for certain.
+    pub fn refused(mut self) {
+        self.back_to_waiting(Hint::Free, None);
+    }
+
+    /// The store may yet have granted the request.
+    pub fn uncertain(mut self) {
+        let began = self.began;
+        self.back_to_waiting(Hint::Free, Some(began));
     }
 
     fn back_to_waiting(&mut self, hint: Hint, uncertain_since: Option<Moment>) {
         self.settled = true;
         if let Some(queue) = queues().get_mut(&self.place) {
-            queue.taken_until = None;
+            queue.end_turn();
         }
-        let mut state = self.waiter.state();
-        state.uncertain_since = state.uncertain_since.or(uncertain_since);
-        let gone = state.phase == Phase::Gone;
-        if !gone {
-            state.phase = Phase::Waiting;
-        }
-        drop(state);
-        if gone {
+        if self.waiter.put_back(hint, uncertain_since) == Phase::Gone {
             if uncertain_since.is_some() {
-                undo::uncertain(&self.waiter.shared, self.waiter.request.lock_id);
+                undo::uncertain(&self.waiter.shared, &self.waiter.request);
             }
             hint_head(&self.place);
-        } else {
-            self.waiter.hint(hint);
         }
     }
 }
@@ -357,7 +309,8 @@ impl HandingOver {
 impl Drop for HandingOver {
     fn drop(&mut self) {
         if !self.settled {
-            self.back_to_waiting(Hint::Free, Some(Moment::now()));
+            let began = self.began;
+            self.back_to_waiting(Hint::Free, Some(began));
         }
     }
 }

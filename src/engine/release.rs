@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::clock::Moment;
-use super::queue::{self, HandingOver, Place, Release};
-use super::{Shared, bounded, undo};
+use super::queue::{self, HandingOver, Release};
+use super::{Shared, bounded, bounded_until, undo};
 use crate::backend::{Acquired, HandOver, Mutation, Owner};
-use crate::lock::{LockId, Result};
+use crate::lock::{Key, LockId, Result};
 
 /// Releases by lock id. What this client knows about the lease moves with it.
 pub(super) async fn release(shared: Arc<Shared>, lock_id: LockId) -> Result<Mutation<()>> {
+    let _busy = shared.tasks.token();
     let Some(held) = shared.leases.begin_release(&lock_id) else {
         return bounded(&shared, shared.backend.release(&Owner::from(lock_id))).await;
     };
-    let result = at_store(&shared, &Owner::from(held.lease)).await;
+    let unfinished = Unfinished { shared: &shared, lock_id, ended: false };
+    let key = held.lease.key.clone();
+    let result = at_store(&shared, &Owner::from(held.lease), Some(&key), Some(held.since)).await;
+    unfinished.end();
     match result {
         // The earlier release, whose reply was lost, has removed it.
         Ok(Mutation::NotFound) if held.repeated && shared.leases.before_deadline(&lock_id) => {
@@ -31,42 +37,78 @@ pub(super) async fn release(shared: Arc<Shared>, lock_id: LockId) -> Result<Muta
     }
 }
 
-/// Releases at the store, handing the lease over where somebody in this process waits for it.
-pub(super) async fn at_store(shared: &Arc<Shared>, owner: &Owner) -> Result<Mutation<()>> {
-    let Some(lease) = &owner.lease else {
-        return bounded(shared, shared.backend.release(owner)).await;
-    };
-    let capabilities = shared.backend.capabilities();
-    let place = Place { store: Arc::clone(&capabilities.store), key: lease.key.clone() };
-    if capabilities.hands_over
-        && let Release::HandOver(handing) = queue::plan_release(&place)
+/// A release whose caller may go: then its outcome is unknown.
+struct Unfinished<'a> {
+    shared: &'a Shared,
+    lock_id: LockId,
+    ended: bool,
+}
+
+impl Unfinished<'_> {
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.leases.release_failed(&self.lock_id, true);
+        }
+    }
+}
+
+/// Releases at the store, handing the lease over where somebody in this process waits for it. `key` is told
+/// to whoever waits; `since` is how long this process has had it.
+pub(super) async fn at_store(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    key: Option<&Key>,
+    since: Option<Moment>,
+) -> Result<Mutation<()>> {
+    let place = key.map(|key| shared.place(key));
+    // A lease that may not be there can't be handed over: the waiter would be refused.
+    if let (Some(place), Some(_), true) = (&place, &owner.lease, shared.backend.capabilities().hands_over)
+        && let Release::HandOver(handing) = queue::plan_release(place, since)
     {
         return hand_over(shared, owner, handing).await;
     }
     let result = bounded(shared, shared.backend.release(owner)).await;
-    queue::hint_head(&place);
+    if let Some(place) = &place {
+        queue::hint_head(place);
+    }
     result
 }
 
 async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> Result<Mutation<()>> {
-    let sent = Moment::now();
+    let until = Instant::now() + shared.options.operation_timeout;
     let waiter = Arc::clone(&handing.waiter);
     let request = HandOver { owner, next: &waiter.request, yield_beyond: handing.yield_beyond };
-    match bounded(shared, shared.backend.hand_over(&request)).await {
+    match bounded_until(shared, until, shared.backend.hand_over(&request)).await {
         Ok(handed) => {
             match handed.next {
                 Some(Acquired::Granted(lease)) => {
-                    if let Some(unwanted) = handing.granted(lease, sent) {
+                    if let Some(unwanted) = handing.granted(lease) {
                         undo::granted(shared, unwanted);
                     }
                 }
-                Some(Acquired::Held { .. }) => handing.failed(None),
-                None => handing.yielded(),
+                Some(Acquired::Held { .. }) => handing.refused(),
+                None => handing.yielded(handed.others),
             }
             Ok(handed.released)
         }
+        Err(error) if error.is_unknown() => {
+            handing.uncertain();
+            Err(error)
+        }
+        // What keeps the next one from the lease must not keep this one from giving it up.
+        Err(error) if !error.is_retryable() => {
+            let result = bounded_until(shared, until, shared.backend.release(owner)).await;
+            handing.refused();
+            result
+        }
         Err(error) => {
-            handing.failed(error.is_unknown().then_some(sent));
+            handing.refused();
             Err(error)
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::release;
-use crate::backend::{Acquired, Mutation, Owner};
-use crate::lock::{Lease, LockId, Result};
+use crate::backend::{AcquireRequest, Acquired, Mutation, Owner};
+use crate::lock::{Key, Lease, Result};
 
 /// An acquire that its caller no longer waits for.
 pub(super) type InFlight = Pin<Box<dyn Future<Output = Result<Acquired>> + Send>>;
@@ -18,38 +18,63 @@ pub(super) type InFlight = Pin<Box<dyn Future<Output = Result<Acquired>> + Send>
 /// Releases a lease that was granted to somebody who has gone.
 pub(super) fn granted(shared: &Arc<Shared>, lease: Lease) {
     let task = Arc::clone(shared);
-    shared.spawn(async move { take_back(&task, Owner::from(lease)).await });
+    shared.spawn(async move {
+        let key = lease.key.clone();
+        take_back(&task, Owner::from(lease), &key).await;
+    });
 }
 
 /// Releases what a request of unknown outcome may have taken.
-pub(super) fn uncertain(shared: &Arc<Shared>, lock_id: LockId) {
-    let task = Arc::clone(shared);
-    shared.spawn(async move { take_back(&task, Owner::from(lock_id)).await });
+pub(super) fn uncertain(shared: &Arc<Shared>, request: &AcquireRequest) {
+    let (task, key, lock_id) = (Arc::clone(shared), request.key.clone(), request.lock_id);
+    shared.spawn(async move { take_back(&task, Owner::from(lock_id), &key).await });
 }
 
 /// Waits for the reply of an acquire, then releases what it granted or may have granted.
 /// `uncertain`: an earlier request with this lock id had no reply either.
-pub(super) fn in_flight(shared: &Arc<Shared>, lock_id: LockId, call: InFlight, uncertain: bool) {
-    let task = Arc::clone(shared);
+pub(super) fn in_flight(shared: &Arc<Shared>, request: &AcquireRequest, call: InFlight, uncertain: bool) {
+    let (task, key, lock_id) = (Arc::clone(shared), request.key.clone(), request.lock_id);
     shared.spawn(async move {
         let limit = task.options.operation_timeout;
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(Acquired::Granted(lease))) => take_back(&task, Owner::from(lease)).await,
+            Ok(Ok(Acquired::Granted(lease))) => take_back(&task, Owner::from(lease), &key).await,
             Ok(Ok(Acquired::Held { .. })) if !uncertain => {}
             Ok(Err(error)) if !error.is_unknown() && !uncertain => {}
-            _ => take_back(&task, Owner::from(lock_id)).await,
+            _ => take_back(&task, Owner::from(lock_id), &key).await,
         }
     });
 }
 
-async fn take_back(shared: &Arc<Shared>, owner: Owner) {
+/// A request that may be applied without anybody hearing of it: undone when this is dropped, as it is with
+/// the future of a caller who goes away without a word.
+pub(super) struct Unheard<'a> {
+    shared: &'a Arc<Shared>,
+    request: &'a AcquireRequest,
+    pub undo: bool,
+}
+
+impl<'a> Unheard<'a> {
+    pub fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest) -> Unheard<'a> {
+        Unheard { shared, request, undo: true }
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if self.undo {
+            uncertain(self.shared, self.request);
+        }
+    }
+}
+
+async fn take_back(shared: &Arc<Shared>, owner: Owner, key: &Key) {
     // Only an answer about a lease that was there settles it: one that was not may be on its way.
     let known = owner.lease.is_some();
-    match release::at_store(shared, &owner).await {
+    match release::at_store(shared, &owner, Some(key), None).await {
         Ok(Mutation::Done(())) => return,
         Ok(_) if known => return,
         _ => {}
     }
     tokio::time::sleep(shared.options.operation_timeout).await;
-    let _ = release::at_store(shared, &owner).await;
+    let _ = release::at_store(shared, &owner, Some(key), None).await;
 }

@@ -34,7 +34,7 @@ impl FirestoreBackend {
         // Firestore does not tell who listens to a document. Others may, so when it is their turn they get it:
         // the wake-up costs them nothing, and without them the local waiter asks again 10 ms later.
         if yield_beyond.is_some() {
-            return Ok(HandedOver { released: self.release_one(owner).await?, next: None });
+            return Ok(HandedOver { released: self.release_one(owner).await?, next: None, others: 0 });
         }
         let place = self.server.names().await?.place(&next.key)?;
         let now = self.server.clock.now();
@@ -43,7 +43,11 @@ impl FirestoreBackend {
             && stored.is_in_its_place(&place)
         {
             if let Some(lease) = self.try_pass(&place, next, &stored, now).await? {
-                return Ok(HandedOver { released: Mutation::Done(()), next: Some(Acquired::Granted(lease)) });
+                return Ok(HandedOver {
+                    released: Mutation::Done(()),
+                    next: Some(Acquired::Granted(lease)),
+                    others: 0,
+                });
             }
             rounds -= 1;
         }
@@ -53,11 +57,15 @@ impl FirestoreBackend {
             let released = released(stored.as_ref(), &owner.lock_id, now);
             let other = stored.as_ref().filter(|stored| is_live(stored.lease.expires_at, now));
             if let Some(stored) = other.filter(|_| released != Mutation::Done(())) {
-                return Ok(HandedOver { released, next: Some(self.refuse_or_repeat(stored, next, now)) });
+                return Ok(HandedOver {
+                    released,
+                    next: Some(self.refuse_or_repeat(stored, next, now)),
+                    others: 0,
+                });
             }
             if let Some(lease) = self.try_grant(&place, next, stored, counter, now).await? {
                 self.grants.forget(&owner.lock_id);
-                return Ok(HandedOver { released, next: Some(Acquired::Granted(lease)) });
+                return Ok(HandedOver { released, next: Some(Acquired::Granted(lease)), others: 0 });
             }
         }
         Err(error::contended(&self.server.config.host))

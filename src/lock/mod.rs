@@ -15,5 +15,7 @@ pub use hash::hash_key;
 pub use key::{Key, MAX_KEY_LENGTH_BYTES};
 pub use lease::Lease;
 pub use lock_id::LockId;
-pub use storage_key::{Limit, StorageKeys, firestore_keys, postgres_keys, redis_keys, storage_key};
+pub use storage_key::{
+    Limit, StorageKeys, firestore_keys, postgres_keys, redis_cluster_keys, redis_keys, storage_key,
+};
 pub use time::{MAX_TIME_MS, TIME_TOLERANCE, Timestamp, Ttl, is_live};

@@ -47,6 +47,20 @@ pub fn redis_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
     keys(prefix, key, Limit::REDIS, collides)
 }
 
+/// Keys in a Redis Cluster, whose nodes split by what stands between braces: a hash of the key, so that
+/// lock and fence lie together and no key can choose its node's neighbours.
+///
+/// # Errors
+/// As [`storage_key`].
+pub fn redis_cluster_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
+    let prefix = prefix.trim_end_matches(':');
+    let digest = Sha256::digest(join(prefix, key.as_str()).as_bytes());
+    let tag = format!("{{{}}}", URL_SAFE_NO_PAD.encode(&digest[..16]));
+    let lock = storage_key(prefix, &tag, Limit::REDIS)?;
+    let fence = storage_key(prefix, &format!("fence:{tag}"), Limit::REDIS)?;
+    Ok(StorageKeys { lock, fence })
+}
+
 /// Keys in PostgreSQL's two tables.
 ///
 /// # Errors

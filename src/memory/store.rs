@@ -146,7 +146,14 @@ impl MemoryStore {
         if others_turn {
             self.hint(key);
         }
-        Ok(HandedOver { released: unit(&released), next })
+        let others = if others_turn {
+            u32::try_from(self.subscribers(key))
+                .unwrap_or(0)
+                .saturating_sub(request.yield_beyond.unwrap_or(0))
+        } else {
+            0
+        };
+        Ok(HandedOver { released: unit(&released), next, others })
     }
 
     pub(super) fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {

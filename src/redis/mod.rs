@@ -1,1 +1,140 @@
-//! (soon)
+//! Redis: one Lua script per operation, one multiplexed connection per backend.
+//!
+//! `config` says what a target may hold, `link` keeps the connection, `operations` call the scripts and
+//! read their answers, `wake` turns messages into hints. Needs Redis 5 or later; wake-ups need 6.
+
+mod batch;
+mod cluster;
+mod config;
+mod connection;
+mod dial;
+mod endpoint;
+mod error;
+mod link;
+mod names;
+mod operations;
+mod pointer;
+mod reading;
+mod record;
+mod reply;
+mod script;
+mod sentinel;
+mod server;
+mod slots;
+mod stream;
+mod tls;
+mod together;
+mod url;
+mod wake;
+mod watchdog;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use config::RedisConfig;
+
+use self::names::Names;
+use self::pointer::Pending;
+use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
+use self::server::Server;
+use self::together::Together;
+use crate::backend::{
+    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    TimeAuthority, Watch,
+};
+use crate::lock::{Key, Lease, Result, Timestamp, Ttl};
+
+/// Locks in Redis. The server's clock decides ([`TimeAuthority::Server`]).
+#[derive(Debug)]
+pub struct RedisBackend {
+    capabilities: Capabilities,
+    names: Names,
+    /// What every lock's name starts with, for scripts that follow a reverse mapping.
+    all_locks: String,
+    signature: String,
+    cleanup_in_is_locked: bool,
+    pending: Pending,
+    server: Arc<Server>,
+    acquires: Together<3, 3>,
+    releases: Together<2, 1>,
+}
+
+impl RedisBackend {
+    /// Does no I/O and needs no runtime: it connects on first use.
+    pub fn new(mut config: RedisConfig) -> RedisBackend {
+        // Random, as a lock id is, and as good for telling backends apart.
+        config.signature = crate::lock::LockId::mint().as_str().to_owned();
+        let capabilities = Capabilities {
+            name: "redis",
+            store: config.identity().into(),
+            time_authority: TimeAuthority::Server,
+            wakes: true,
+            hands_over: true,
+            repeatable: true,
+        };
+        let names = config.names.clone();
+        let signature = config.signature.clone();
+        let cleanup_in_is_locked = config.cleanup_in_is_locked;
+        let server = Arc::new(Server::new(Arc::new(config)));
+        RedisBackend {
+            capabilities,
+            all_locks: names.all_locks(),
+            signature,
+            names,
+            cleanup_in_is_locked,
+            pending: Pending::default(),
+            acquires: Together::new(&ACQUIRE, &ACQUIRE_MANY, server.clone()),
+            releases: Together::new(&RELEASE, &RELEASE_MANY, server.clone()),
+            server,
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for RedisBackend {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
+        self.try_acquire(request).await
+    }
+
+    async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
+        self.release_and_acquire(request).await
+    }
+
+    async fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
+        self.extend_one(owner, ttl).await
+    }
+
+    async fn extend_many(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
+        self.extend_batched(owners).await
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
+        self.release_one(owner).await
+    }
+
+    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
+        match by {
+            LookupBy::Key(key) => self.lookup_key(key).await,
+            LookupBy::LockId(id) => self.lookup_id(id).await,
+        }
+    }
+
+    async fn is_locked(&self, key: &Key) -> Result<bool> {
+        self.is_key_locked(key).await
+    }
+
+    async fn watch(&self, key: &Key) -> Result<Watch> {
+        let place = self.names.place(key)?;
+        wake::watch(&self.server.link(&place.lock).await?, Names::channel(&place.lock)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.server.close();
+        Ok(())
+    }
+}

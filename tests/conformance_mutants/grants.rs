@@ -155,25 +155,26 @@ impl Broken {
             return Ok(HandedOver {
                 released: Mutation::NotFound,
                 next: Some(self.inner.acquire(next).await?),
+                others: 0,
             });
         }
         match self.bug {
             Bug::HandOverOnlyAcquires => {
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::Done(()), next: Some(next) })
+                Ok(HandedOver { released: Mutation::Done(()), next: Some(next), others: 0 })
             }
             Bug::HandOverStopsWithoutAnOwner => {
                 let released = self.inner.release(owner).await?;
                 let done = released == Mutation::Done(());
                 let next = if done { Some(self.inner.acquire(next).await?) } else { None };
-                Ok(HandedOver { released, next })
+                Ok(HandedOver { released, next, others: 0 })
             }
             Bug::HandOverForgetsTheOwnerCheck => {
                 if let Some(lease) = self.holder(&next.key).await {
                     self.drop_lease(&lease).await;
                 }
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::NotFound, next: Some(next) })
+                Ok(HandedOver { released: Mutation::NotFound, next: Some(next), others: 0 })
             }
             Bug::HandOverAlwaysSaysDone => {
                 let handed = self.inner.hand_over(request).await?;
@@ -186,13 +187,13 @@ impl Broken {
             Bug::HandOverTakesTwoSteps => {
                 let released = self.inner.release(owner).await?;
                 yield_now().await;
-                Ok(HandedOver { released, next: Some(self.inner.acquire(next).await?) })
+                Ok(HandedOver { released, next: Some(self.inner.acquire(next).await?), others: 0 })
             }
             Bug::HandOverNeverYields => {
                 self.inner.hand_over(&HandOver { owner, next, yield_beyond: None }).await
             }
             Bug::HandOverAlwaysYields if yield_beyond.is_some() => {
-                Ok(HandedOver { released: self.inner.release(owner).await?, next: None })
+                Ok(HandedOver { released: self.inner.release(owner).await?, next: None, others: 0 })
             }
             Bug::HandOverYieldsSilently => {
                 self.store().lose_hints(true);

@@ -1,0 +1,25 @@
+// The child's side of processes.mjs.
+import { createInterface } from 'node:readline'
+import { writeSync } from 'node:fs'
+
+export const config = JSON.parse(process.argv[2] ?? '{}')
+
+/** Sends a line, at once: it arrives even when the process is killed by the next statement. */
+export function say(value) {
+  writeSync(1, `${JSON.stringify(value)}\n`)
+}
+
+/** Calls `handler(message)` for every line; does not keep the process alive. */
+export function hear(handler) {
+  createInterface({ input: process.stdin }).on('line', (line) => handler(JSON.parse(line)))
+  process.stdin.unref?.()
+}
+
+/** CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine. */
+export const now = () => process.hrtime.bigint()
+
+/** Blocks the thread, event loop and all. */
+export function block(ms) {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}

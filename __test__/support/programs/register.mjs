@@ -1,0 +1,20 @@
+import { createServer } from 'node:net'
+import { createInterface } from 'node:readline'
+import { hear, say } from '../child.mjs'
+
+const highest = new Map()
+const accepted = []
+const rejected = []
+
+const server = createServer((socket) => {
+  socket.setNoDelay(true).on('error', () => {})
+  createInterface({ input: socket }).on('line', (line) => {
+    const write = JSON.parse(line)
+    const fits = write.fence >= (highest.get(write.key) ?? '')
+    if (fits) highest.set(write.key, write.fence)
+    ;(fits ? accepted : rejected).push(write)
+    socket.write(fits ? 'accepted\n' : 'rejected\n')
+  })
+})
+server.listen(0, '127.0.0.1', () => say({ is: 'listening', port: server.address().port }))
+hear(() => say({ is: 'report', accepted, rejected }))

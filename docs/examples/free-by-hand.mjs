@@ -1,0 +1,7 @@
+import { createBackend, getByKeyRaw } from "syncguard";
+
+const key = process.argv[2] ?? "order:42";
+const backend = await createBackend(process.env.REDIS_URL);
+const info = await getByKeyRaw(backend, key);
+console.log(info === null ? "nobody held it" : await backend.release({ lockId: info.lockId }));
+await backend.close();

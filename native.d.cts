@@ -1,0 +1,135 @@
+/* The records that cross the boundary; src/node/outcome.rs makes them. Internal: not part of the public API. */
+export type Failure = {
+  failed: true
+  code: 'ServiceUnavailable' | 'AuthFailed' | 'InvalidArgument' | 'RateLimited' | 'NetworkTimeout' | 'AcquisitionTimeout' | 'Aborted' | 'Internal' | 'LeaseLost'
+  message: string
+  retryable: boolean
+  outcome: 'not-applied' | 'unknown'
+  cause?: string
+  foreign?: number
+  holder?: { pid?: number; host?: string; sinceMs?: number; commandLine?: string }
+}
+export type Grant = { ok: true; lockId: string; expiresAtMs: number; fence: string }
+export type Refused = { ok: false; reason: 'expired' | 'not-found' }
+export type LeaseRecord = { key: string; lockId: string; expiresAtMs: number; acquiredAtMs: number; fence: string }
+export type Policy = {
+  timeoutMs: number
+  maxRetries: number
+  retryDelayMs: number
+  backoff: 'exponential' | 'fixed'
+  jitter: 'equal' | 'full' | 'none'
+  wait: 'notify' | 'poll'
+}
+export type Constants = {
+  MAX_KEY_LENGTH_BYTES: number
+  TIME_TOLERANCE_MS: number
+  BACKEND_DEFAULTS: { ttlMs: number }
+  LOCK_DEFAULTS: { maxRetries: number; retryDelayMs: number; timeoutMs: number; backoff: 'exponential' | 'fixed'; jitter: 'equal' | 'full' | 'none' }
+  BACKEND_LIMITS: { REDIS: number; POSTGRES: number; FIRESTORE: number }
+  RESERVE_BYTES: { REDIS: number; POSTGRES: number; FIRESTORE: number }
+  FENCE_THRESHOLDS: { MAX: string; WARN: string }
+}
+export type BackendInfo = {
+  backend: 'redis' | 'postgres' | 'firestore' | 'file'
+  supportsFencing: true
+  timeAuthority: 'server' | 'client'
+  disposeTimeoutMs?: number
+}
+export type MaybeCancel = Cancel | null
+export type Entries = Array<[name: string, value: string | number | boolean | Uint8Array | { type: string }]>
+
+/**
+ * Which binding artifact the generated loader actually loaded: `'native'` for
+ * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
+ * flavor napi-rs can build is listed, because `NAPI_RS_NATIVE_LIBRARY_PATH`
+ * can point the loader at a WASI artifact this package does not build itself.
+ */
+export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
+
+/** Ends one call early. */
+export declare class Cancel {
+  constructor()
+  cancel(): void
+}
+
+export declare class Client {
+  get info(): BackendInfo
+  /** Asks the store for a key that nobody has, so that a wrong address or password shows now. */
+  check(): Promise<null | Failure>
+  /** One attempt, past the queue. */
+  acquire(cancel: MaybeCancel, key: unknown, ttlMs: unknown, keep: unknown, lockId: unknown): Promise<Grant | { ok: false } | Failure>
+  /** Attempts until granted or out of time, in line with this process's other waiters. */
+  lock(cancel: MaybeCancel, key: unknown, ttlMs: unknown, acquisition: unknown, keep: unknown): Promise<Grant | Failure>
+  release(cancel: MaybeCancel, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
+  extend(cancel: MaybeCancel, lockId: unknown, ttlMs: unknown, onlyIfHeld: boolean): Promise<{ ok: true, expiresAtMs: number } | Refused | Failure>
+  isLocked(cancel: MaybeCancel, key: unknown): Promise<boolean | Failure>
+  lookup(cancel: MaybeCancel, by: 'key' | 'lockId', value: unknown): Promise<null | LeaseRecord | Failure>
+  /** How long the lease is certainly still ours, in ms; 0 when it is not. Local, no I/O. */
+  remainingMs(lockId: unknown): number
+  close(): Promise<null | Failure>
+}
+
+/** A lease file as JavaScript holds it. The slot is where TypeScript keeps its callbacks. */
+export declare class FileLock {
+  acquire(): Promise<null | Failure>
+  release(): Promise<{ ok: true } | Refused | Failure>
+  get held(): boolean
+}
+
+/** The claim to be the only instance, as JavaScript holds it. */
+export declare class SingleInstance {
+  /** Answers the state and the path. */
+  start(): Promise<string | Failure>
+  cleanup(): Promise<null | Failure>
+}
+
+/** Registers the function that gets this thread's events. Once, before anything asynchronous. */
+export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): void
+
+export declare function checkTtl(ttlMs: unknown): null | Failure
+
+/** The constants that the package exports. */
+export declare function constants(): Constants
+
+/** Crosses the boundary and comes back: the floor of every call, for the benchmark. */
+export declare function emptyCall(): Promise<null>
+
+/** Opens nothing yet. */
+export declare function fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): FileLock | Failure
+
+export declare function formatFence(value: unknown): string | Failure
+
+export declare function generateLockId(): string
+
+export declare function hashKey(value: unknown): string | Failure
+
+export declare function isLive(expiresAtMs: number, nowMs: number, toleranceMs: number): boolean
+
+/** The acquisition loop over a JavaScript backend. */
+export declare function lockForeign(adapter: number, store: number, inner: Client | undefined | null, cancel: Cancel | undefined | null, key: unknown, ttlMs: unknown, acquisition: unknown): Promise<{ ok: true, lockId: string } | Failure>
+
+export declare function makeStorageKey(prefix: unknown, key: unknown, limit: unknown, reserve: unknown): string | Failure
+
+export declare function normalizeKey(key: unknown): string | Failure
+
+/** A backend with its engine; no I/O yet. */
+export declare function open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
+
+/** Acquisition options with their defaults filled in. */
+export declare function policy(options: unknown): Policy | Failure
+
+export declare function redisServerTimeMs(seconds: unknown, micros: unknown): number | Failure
+
+/** Releases what `lockForeign` was granted. */
+export declare function releaseForeign(cancel: Cancel | undefined | null, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
+
+/** Answers an event that carries a call number. */
+export declare function settle(call: number, result: unknown): void
+
+/** Makes the PostgreSQL tables. */
+export declare function setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>
+
+/** Claims nothing yet. */
+export declare function singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
+
+export declare function validateLockId(lockId: unknown): null | Failure

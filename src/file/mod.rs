@@ -1,0 +1,162 @@
+//! A directory of files: locks between the processes of one machine, without a server.
+//!
+//! ```text
+//! DIR/                      0700, ours
+//!   BOOTID/                 the records of this boot; other boots' are ignored and tidied away
+//!     shard-00 … shard-3f   empty; an OS lock on one serialises every change of the keys in its shard
+//!     floor-00 … floor-3f   the highest fence that was tidied away in that shard
+//!     NAME.held             the record of a key that is held (or was, and expired)
+//!     NAME.free             the last record of a key that is free: it keeps the fence
+//!     NAME.next             junk: the file that the next record will be written into
+//!     NAME.bell             exists once somebody has waited; opening it wakes whoever waits now
+//!     NAME.wait-0, -1, …    each is locked by one waiting process
+//!     HASH.index            a second name of the record that was made for a lock id: leads to its key
+//! ```
+//! `names` knows these names, `place` the steps by which a key's files change, `operations` what a lock
+//! means, `directory` what may be trusted, `shard` the OS locks, `wake` the hints, `tidy` the clean-up.
+//! Nothing is synced to disk: after a power cut the boot id is another one.
+
+mod clock;
+mod config;
+mod directory;
+mod error;
+#[cfg(any(test, feature = "testing"))]
+mod fixture;
+mod names;
+mod operations;
+mod pace;
+mod place;
+mod platform;
+mod record;
+mod shard;
+mod step;
+mod store;
+mod tidy;
+mod wake;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use config::{FileConfig, OwnerDeath};
+#[cfg(any(test, feature = "testing"))]
+pub use fixture::FileFixture;
+
+use self::operations::Rules;
+use self::store::Store;
+use crate::backend::{
+    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    TimeAuthority, Watch,
+};
+use crate::lock::{Key, Lease, Result, Timestamp, Ttl};
+
+/// A record that expired this long ago may be cleaned up.
+const CLEAN_UP_AFTER: Duration = Duration::from_secs(2);
+
+/// Locks in a directory. The kernel's boot clock decides.
+#[derive(Debug)]
+pub struct FileBackend {
+    capabilities: Capabilities,
+    rules: Rules,
+    cleanup_in_is_locked: bool,
+    store: Store,
+}
+
+impl FileBackend {
+    /// Does no I/O and needs no runtime: the directory is made and checked on first use.
+    pub fn new(config: FileConfig) -> FileBackend {
+        let capabilities = Capabilities {
+            name: "file",
+            store: config.identity().into(),
+            time_authority: TimeAuthority::Server,
+            wakes: true,
+            hands_over: true,
+            repeatable: true,
+        };
+        FileBackend {
+            capabilities,
+            rules: Rules { takes_over: config.owner_death == OwnerDeath::Takeover },
+            cleanup_in_is_locked: config.cleanup_in_is_locked,
+            store: Store::new(config.directory),
+        }
+    }
+
+    /// Makes the directory where it is missing, and checks that locks in it can be trusted.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it can't be used: not ours, writable by others, on a network filesystem,
+    /// read-only, no directory. `ServiceUnavailable` when the disk is full.
+    pub async fn check(&self) -> Result<()> {
+        self.store.directory().await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Backend for FileBackend {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
+        let (rules, next) = (self.rules, request.clone());
+        self.store.change(&request.key, move |place| rules.acquire(place, &next)).await
+    }
+
+    async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
+        let (rules, owner, next) = (self.rules, request.owner.lock_id, request.next.clone());
+        let yield_beyond = request.yield_beyond;
+        self.store
+            .change(&request.next.key, move |place| rules.hand_over(place, &owner, &next, yield_beyond))
+            .await
+    }
+
+    async fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
+        let Some(key) = self.store.key_of(owner).await? else { return Ok(Mutation::NotFound) };
+        let (rules, id) = (self.rules, owner.lock_id);
+        self.store.change(&key, move |place| rules.extend(place, &id, ttl)).await
+    }
+
+    async fn extend_many(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
+        let mut results = Vec::with_capacity(owners.len());
+        for (owner, ttl) in owners {
+            results.push(self.extend(owner, *ttl).await);
+            // Each is a few system calls on this thread: let others in between.
+            tokio::task::yield_now().await;
+        }
+        results
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
+        let Some(key) = self.store.key_of(owner).await? else { return Ok(Mutation::NotFound) };
+        let (rules, id) = (self.rules, owner.lock_id);
+        self.store.change(&key, move |place| rules.release(place, &id)).await
+    }
+
+    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
+        let rules = self.rules;
+        match by {
+            LookupBy::Key(key) => self.store.change(key, move |place| rules.lookup(place)).await,
+            LookupBy::LockId(id) => {
+                let Some(key) = self.store.key_of(&Owner::from(*id)).await? else { return Ok(None) };
+                let found = self.store.change(&key, move |place| rules.lookup(place)).await?;
+                Ok(found.filter(|lease| lease.lock_id == *id))
+            }
+        }
+    }
+
+    async fn is_locked(&self, key: &Key) -> Result<bool> {
+        let rules = self.rules;
+        let clean_up_after = self.cleanup_in_is_locked.then_some(CLEAN_UP_AFTER);
+        self.store.change(key, move |place| rules.is_locked(place, clean_up_after)).await
+    }
+
+    async fn watch(&self, key: &Key) -> Result<Watch> {
+        let rules = self.rules;
+        self.store.change(key, move |place| rules.watch(place)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.store.close();
+        Ok(())
+    }
+}

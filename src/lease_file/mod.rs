@@ -1,0 +1,160 @@
+//! `FileLock`: one lease file that keeps others out, as Go's `vormadev/vorma/kit/lockfile` writes and
+//! reads it, so that processes of both exclude each other on one path.
+//!
+//! The file holds one JSON line with its owner and a heartbeat, which the holder renews until it releases.
+//! It is held while its owner lives and the heartbeat is younger than the stale threshold; afterwards
+//! whoever wants it takes it over, at once where the owner is known to be dead.
+//!
+//! - **It appears complete**: written without a name, then linked (`O_TMPFILE` and `linkat`; a hard link
+//!   where there is no such thing). A heartbeat overwrites its 19 digits in place, through the descriptor
+//!   that made the file, so a reader never finds half a record and a file taken over is never revived.
+//! - **One of ours wins**: who removes an abandoned file holds the operating system's lock of that very
+//!   file and checks that the path still names it. Nothing else is left in the directory. A Go process
+//!   compares and then removes without that lock: in the moment of a takeover it can still remove what
+//!   another has just made. The one that lost its file notices at its next heartbeat.
+//! - **A pid counts only where it means something**: same host, boot and pid namespace. There a process
+//!   with another start time is another process.
+//! - **Setting the clock steals nothing** within one boot: there a heartbeat's age is told by the
+//!   boot's own clock too, and the younger age counts. Between machines, and with
+//!   Go's processes, the wall clocks must agree to well within the stale threshold.
+//!
+//! It is a lease: a process that was stopped for longer than the stale threshold may wake up while another
+//! holds the file. Its `on_lost` tells it, not sooner than it runs again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lock::{Error, Result};
+
+mod acquire;
+mod error;
+mod go_json;
+mod heartbeat;
+mod judge;
+mod lease;
+mod options;
+mod origin;
+mod owner;
+mod record;
+
+pub use error::HeldBy;
+pub use judge::ProcessProbe;
+pub use lease::OnLost;
+pub use options::LeaseFileOptions;
+pub use origin::Origin;
+pub use record::Record;
+
+use lease::{Beat, Lease};
+
+/// A way to hold a lease file. See the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseFile;
+
+impl LeaseFile {
+    /// Takes the file at `path`, making its directory where there is none. Blocks for some system calls;
+    /// waits, within `acquire_retry_limit`, only where others are taking or removing the file.
+    ///
+    /// `probe` answers in place of the operating system whether a process lives. `on_lost` is called at
+    /// most once, when the file was taken, removed or changed by others or no heartbeat could be written
+    /// for the stale threshold, never because of a release, on the thread that writes all heartbeats.
+    ///
+    /// # Errors
+    /// - `AcquisitionTimeout` at once when somebody holds it: [`HeldBy::of`] tells who.
+    /// - `InvalidArgument` when the path is no file name, or something other than a file is there.
+    /// - `AuthFailed` without permission, `ServiceUnavailable` for a full disk and the like.
+    pub fn acquire(
+        path: impl AsRef<Path>,
+        options: LeaseFileOptions,
+        probe: Option<Arc<dyn ProcessProbe>>,
+        on_lost: Option<OnLost>,
+    ) -> Result<HeldLeaseFile> {
+        let claim = acquire::acquire(path.as_ref(), &options, probe.as_deref())?;
+        let made = claim.written_at();
+        let lease = Arc::new(Lease::new(claim, options.lease_stale_threshold, on_lost));
+        let held = HeldLeaseFile { lease };
+        // This process may have been stopped between writing the record and showing it.
+        if made.elapsed() >= options.lease_heartbeat_interval && matches!(held.lease.beat(), Beat::Lost(..)) {
+            return Err(error::outrun(held.path(), 1));
+        }
+        heartbeat::keep(&held.lease, options.lease_heartbeat_interval)?;
+        Ok(held)
+    }
+
+    /// As [`LeaseFile::acquire`], on a thread for blocking work of the tokio runtime it is called in. When
+    /// the future is dropped, what it may still get is released.
+    ///
+    /// # Errors
+    /// As [`LeaseFile::acquire`].
+    pub async fn acquire_async(
+        path: PathBuf,
+        options: LeaseFileOptions,
+        probe: Option<Arc<dyn ProcessProbe>>,
+        on_lost: Option<OnLost>,
+    ) -> Result<HeldLeaseFile> {
+        blocking(move || LeaseFile::acquire(path, options, probe, on_lost)).await
+    }
+}
+
+/// A lease file that this process holds, or held. Dropping it releases it, as far as that works.
+pub struct HeldLeaseFile {
+    lease: Arc<Lease>,
+}
+
+impl HeldLeaseFile {
+    /// Whether it was neither released nor found lost. No system call; up to one heartbeat interval late.
+    pub fn is_held(&self) -> bool {
+        self.lease.is_held()
+    }
+
+    /// Whether it was found lost.
+    pub fn is_lost(&self) -> bool {
+        self.lease.is_lost()
+    }
+
+    /// The file, from the root.
+    pub fn path(&self) -> &Path {
+        self.lease.path()
+    }
+
+    /// Removes the file if it is still ours. `false` when it was released before, lost, or is another
+    /// owner's, which is left alone.
+    ///
+    /// # Errors
+    /// `AuthFailed` or `ServiceUnavailable` when the system refuses; the file is then still held, and a
+    /// later release may succeed.
+    pub fn release(&self) -> Result<bool> {
+        self.lease.release()
+    }
+
+    /// As [`HeldLeaseFile::release`], on a thread for blocking work of the tokio runtime it is called in.
+    /// Happens even when the future is dropped.
+    ///
+    /// # Errors
+    /// As [`HeldLeaseFile::release`].
+    pub async fn release_async(&self) -> Result<bool> {
+        let lease = Arc::clone(&self.lease);
+        blocking(move || lease.release()).await
+    }
+}
+
+impl Drop for HeldLeaseFile {
+    fn drop(&mut self) {
+        self.lease.give_up();
+    }
+}
+
+impl fmt::Debug for HeldLeaseFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldLeaseFile").field("path", &self.path()).field("is_held", &self.is_held()).finish()
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(Error::internal("the work on a lease file ended early: the runtime stopped").because(error))
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! How results get back to JavaScript: one queue and one weak thread-safe function per environment.
+//!
+//! A stock async function of napi makes a thread-safe function, a cleanup hook and two tasks per call.
+//! Here a call makes a promise and one task; finished results are pushed to a vector, and the event loop
+//! is woken only when the vector was empty, so that many results cost one wake-up.
+
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use napi::sys;
+use syncguard::engine::{Client, Environment};
+use syncguard::lock::{Error, LockId};
+
+use crate::foreign::{Calls, ForeignLeases};
+use crate::linger::UnderWay;
+use crate::outcome::{Outcome, failure};
+use crate::raw::{Value, clear_exception, make_number, make_text, make_undefined};
+use crate::runtime;
+
+/// What the event loop is told.
+enum Item {
+    Settle(Deferred, Outcome),
+    Event(Event),
+    /// Asks for a sign of life: being drained is the answer.
+    Ping,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Lost {
+        lock_id: LockId,
+        error: Error,
+    },
+    Attempt {
+        call: u32,
+        adapter: u32,
+        lock_id: LockId,
+        ttl_ms: u64,
+    },
+    Undo {
+        call: u32,
+        adapter: u32,
+        lock_id: LockId,
+    },
+    Password {
+        call: u32,
+        slot: u32,
+    },
+    /// A lease file's holder has lost it.
+    FileLost {
+        slot: u32,
+        error: Error,
+    },
+    /// Whether a process appears to be alive.
+    Probe {
+        call: u32,
+        slot: u32,
+        pid: u64,
+    },
+}
+
+/// A promise's other half. Only the environment's own thread resolves it.
+struct Deferred(sys::napi_deferred);
+
+// SAFETY: the pointer is carried to other threads and back, and used on its own thread only.
+unsafe impl Send for Deferred {}
+
+/// The queue of one environment.
+pub struct Queue {
+    items: Mutex<Vec<Item>>,
+    /// `None` once the environment has ended: nothing may be called then. Apart from the items, so that the
+    /// event loop does not wait for them while it is being woken.
+    wake: Mutex<Option<Wake>>,
+    /// Whether the environment is a worker, whose leases end with it.
+    worker: bool,
+    /// Results that promises still wait for; touched by the environment's thread only.
+    pending: AtomicU64,
+    /// When the unanswered ping was sent, in ms since `STARTED`, plus one; 0 when none is.
+    ping_sent: AtomicU64,
+    /// The clients opened in this environment.
+    clients: Mutex<Vec<std::sync::Weak<ClientSlot>>>,
+    pub calls: Calls,
+    pub foreign: ForeignLeases,
+}
+
+/// A client that the environment's end must reach.
+#[derive(Debug)]
+pub struct ClientSlot(pub Client);
+
+struct Wake(sys::napi_threadsafe_function);
+
+// SAFETY: thread-safe functions are made to be called from any thread.
+unsafe impl Send for Wake {}
+
+/// What the thread-safe function's callback needs; owned by it.
+struct Context {
+    queue: Arc<Queue>,
+    dispatch: sys::napi_ref,
+}
+
+static STARTED: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+
+fn now_ms() -> u64 {
+    u64::try_from(STARTED.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queue")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    /// Makes the queue of the environment that calls; `dispatch` gets the events.
+    pub fn attach(env: sys::napi_env, dispatch: Value, worker: bool) -> Arc<Queue> {
+        let queue = Arc::new(Queue {
+            items: Mutex::default(),
+            wake: Mutex::default(),
+            worker,
+            pending: AtomicU64::new(0),
+            ping_sent: AtomicU64::new(0),
+            clients: Mutex::default(),
+            calls: Calls::default(),
+            foreign: ForeignLeases::default(),
+        });
+        let mut reference = ptr::null_mut();
+        let mut wake = ptr::null_mut();
+        let name = make_text(env, "syncguard");
+        // SAFETY: all pointers are valid for the calls; `Context` is freed in `finalize`, which Node calls
+        // once, after the cleanup hook (hooks run last in, first out) has taken `wake` away.
+        unsafe {
+            sys::napi_create_reference(env, dispatch.raw, 1, &mut reference);
+            let context = Box::into_raw(Box::new(Context { queue: Arc::clone(&queue), dispatch: reference }));
+            sys::napi_create_threadsafe_function(
+                env,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                name.raw,
+                0,
+                1,
+                context.cast(),
+                Some(finalize),
+                context.cast(),
+                Some(drain),
+                &mut wake,
+            );
+            sys::napi_unref_threadsafe_function(env, wake);
+            let hook = Arc::into_raw(Arc::clone(&queue));
+            sys::napi_add_env_cleanup_hook(env, Some(environment_ended), hook.cast_mut().cast());
+        }
+        *lock(&queue.wake) = Some(Wake(wake));
+        queue
+    }
+
+    /// Runs `call` on the engine's thread and answers a promise of its outcome.
+    pub fn promise(
+        self: &Arc<Self>,
+        env: sys::napi_env,
+        call: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Value {
+        let mut deferred = ptr::null_mut();
+        let mut raw = ptr::null_mut();
+        // SAFETY: env is the one of the running call.
+        unsafe { sys::napi_create_promise(env, &mut deferred, &mut raw) };
+        let deferred = Deferred(deferred);
+        if self.pending.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.hold_loop(env, true);
+        }
+        let queue = Arc::clone(self);
+        let under_way = UnderWay::begin();
+        runtime::handle().spawn(async move {
+            // A panic is a bug of ours; it must neither kill the process nor leave a promise hanging.
+            let outcome = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+                Outcome::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
+            });
+            queue.push(Item::Settle(deferred, outcome));
+            drop(under_way);
+        });
+        Value { env, raw }
+    }
+
+    /// A promise that is settled already, for arguments that never reach the store.
+    pub fn settled(env: sys::napi_env, outcome: &Outcome) -> Value {
+        let mut deferred = ptr::null_mut();
+        let mut raw = ptr::null_mut();
+        // SAFETY: as in `promise`.
+        unsafe {
+            sys::napi_create_promise(env, &mut deferred, &mut raw);
+            sys::napi_resolve_deferred(env, deferred, outcome.to_js(env).raw);
+        }
+        Value { env, raw }
+    }
+
+    pub fn event(&self, event: Event) {
+        self.push(Item::Event(event));
+    }
+
+    pub fn adopt(&self, client: &Arc<ClientSlot>) {
+        let mut clients = lock(&self.clients);
+        clients.retain(|client| client.strong_count() > 0);
+        clients.push(Arc::downgrade(client));
+    }
+
+    fn push(&self, item: Item) {
+        let first = {
+            let mut items = lock(&self.items);
+            items.push(item);
+            items.len() == 1
+        };
+        if first && let Some(wake) = &*lock(&self.wake) {
+            // SAFETY: the environment has not ended while `wake` is locked, so the function has not been freed.
+            unsafe {
+                let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
+                sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
+            }
+        }
+    }
+
+    /// Pending promises hold the event loop; nothing else of ours does.
+    fn hold_loop(&self, env: sys::napi_env, hold: bool) {
+        if let Some(wake) = &*lock(&self.wake) {
+            // SAFETY: on the environment's thread, which has not ended.
+            unsafe {
+                if hold {
+                    sys::napi_ref_threadsafe_function(env, wake.0);
+                } else {
+                    sys::napi_unref_threadsafe_function(env, wake.0);
+                }
+            }
+        }
+    }
+}
+
+impl Environment for Queue {
+    fn lost(&self, lock_id: &LockId, error: Error) {
+        self.event(Event::Lost { lock_id: *lock_id, error });
+    }
+
+    fn ping(&self) {
+        let unanswered =
+            self.ping_sent.compare_exchange(0, now_ms() + 1, Ordering::Relaxed, Ordering::Relaxed);
+        if unanswered.is_ok() {
+            self.push(Item::Ping);
+        }
+    }
+
+    fn silent_for(&self) -> Duration {
+        match self.ping_sent.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            sent => Duration::from_millis((now_ms() + 1).saturating_sub(sent)),
+        }
+    }
+}
+
+/// Runs on the environment's thread whenever the vector was filled.
+unsafe extern "C" fn drain(
+    env: sys::napi_env,
+    _callback: sys::napi_value,
+    context: *mut c_void,
+    _data: *mut c_void,
+) {
+    if env.is_null() || context.is_null() {
+        return;
+    }
+    // SAFETY: the context lives until `finalize`.
+    let context = unsafe { &*context.cast::<Context>() };
+    let queue = &context.queue;
+    let items = std::mem::take(&mut *lock(&queue.items));
+    let mut settled = 0;
+    for item in items {
+        match item {
+            Item::Settle(deferred, outcome) => {
+                settled += 1;
+                // SAFETY: on the environment's thread; each deferred is resolved once.
+                unsafe { sys::napi_resolve_deferred(env, deferred.0, outcome.to_js(env).raw) };
+            }
+            Item::Event(event) => dispatch(env, context.dispatch, &event),
+            Item::Ping => queue.ping_sent.store(0, Ordering::Relaxed),
+        }
+    }
+    if settled > 0 && queue.pending.fetch_sub(settled, Ordering::Relaxed) == settled {
+        queue.hold_loop(env, false);
+    }
+}
+
+fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
+    let text = |text: &str| make_text(env, text);
+    let number = |number: u32| make_number(env, number.into());
+    let arguments = match event {
+        Event::Lost { lock_id, error } => {
+            vec![text("lost"), text(lock_id.as_str()), failure(env, error)]
+        }
+        Event::Attempt { call, adapter, lock_id, ttl_ms } => {
+            #[allow(clippy::cast_precision_loss, reason = "a TTL is below 2^53 ms")]
+            let ttl = make_number(env, *ttl_ms as f64);
+            vec![text("attempt"), number(*call), number(*adapter), text(lock_id.as_str()), ttl]
+        }
+        Event::Undo { call, adapter, lock_id } => {
+            vec![text("undo"), number(*call), number(*adapter), text(lock_id.as_str())]
+        }
+        Event::Password { call, slot } => vec![text("password"), number(*call), number(*slot)],
+        Event::FileLost { slot, error } => vec![text("fileLost"), number(*slot), failure(env, error)],
+        Event::Probe { call, slot, pid } => {
+            #[allow(clippy::cast_precision_loss, reason = "a pid is below 2^53")]
+            let pid = make_number(env, *pid as f64);
+            vec![text("probe"), number(*call), number(*slot), pid]
+        }
+    };
+    let raw: Vec<sys::napi_value> = arguments.iter().map(|argument| argument.raw).collect();
+    let (mut function, mut result) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: on the environment's thread; the reference is strong.
+    unsafe {
+        sys::napi_get_reference_value(env, reference, &mut function);
+        let this = make_undefined(env).raw;
+        sys::napi_call_function(env, this, function, raw.len(), raw.as_ptr(), &mut result);
+    }
+    clear_exception(env);
+}
+
+unsafe extern "C" fn environment_ended(hook: *mut c_void) {
+    // SAFETY: the pointer is the one that `attach` registered, and the hook runs once.
+    let queue = unsafe { Arc::from_raw(hook.cast::<Queue>()) };
+    *lock(&queue.wake) = None;
+    lock(&queue.items).clear();
+    queue.calls.forget();
+    queue.foreign.forget();
+    if queue.worker {
+        for slot in lock(&queue.clients).drain(..).filter_map(|slot| slot.upgrade()) {
+            slot.0.abandon();
+        }
+    }
+}
+
+unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: the pointer is the one that `attach` made, and Node finalizes once.
+    drop(unsafe { Box::from_raw(data.cast::<Context>()) });
+}

@@ -1,0 +1,184 @@
+//! `FileLock` and `guard`: what one machine needs without a store.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use napi::bindgen_prelude::{Either, Env, Unknown};
+use napi_derive::napi;
+use syncguard::backend::Mutation;
+use syncguard::guard::{self, Guard};
+use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions, OnLost, ProcessProbe};
+use syncguard::lock::{Error, Result};
+
+use crate::completion::{Event, Queue};
+use crate::foreign::{Reply, ask};
+use crate::open::queue;
+use crate::outcome::Outcome;
+use crate::raw::Value;
+use crate::{runtime, settings};
+
+/// A lease file as JavaScript holds it. The slot is where TypeScript keeps its callbacks.
+#[napi]
+pub struct FileLock {
+    queue: Arc<Queue>,
+    path: PathBuf,
+    options: LeaseFileOptions,
+    slot: u32,
+    asks_probe: bool,
+    held: Arc<Mutex<Option<Arc<HeldLeaseFile>>>>,
+}
+
+/// Opens nothing yet.
+#[napi(
+    ts_args_type = "path: unknown, options: Entries, slot: number, asksProbe: boolean",
+    ts_return_type = "FileLock | Failure"
+)]
+pub fn file_lock(
+    path: Unknown<'_>,
+    options: Unknown<'_>,
+    slot: u32,
+    asks_probe: bool,
+) -> Either<FileLock, Outcome> {
+    let make = || {
+        let path = text("path", Value::from(&path))?;
+        if path.is_empty() {
+            return Err(Error::invalid("path must name a file; an empty string was given"));
+        }
+        Ok(FileLock {
+            queue: queue()?,
+            path: path.into(),
+            options: LeaseFileOptions::from_settings(settings::entries(Value::from(&options)))?,
+            slot,
+            asks_probe,
+            held: Arc::default(),
+        })
+    };
+    make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+}
+
+#[napi]
+impl FileLock {
+    #[napi(ts_return_type = "Promise<null | Failure>")]
+    pub fn acquire(&self, env: Env) -> Value {
+        let (path, options, slot) = (self.path.clone(), self.options.clone(), self.slot);
+        let (queue, held) = (Arc::clone(&self.queue), Arc::clone(&self.held));
+        let probe = self.asks_probe.then(|| {
+            let queue = Arc::clone(&self.queue);
+            Arc::new(ForeignProbe { queue, slot }) as Arc<dyn ProcessProbe>
+        });
+        self.queue.promise(env.raw(), async move {
+            if current(&held).is_some_and(|held| held.is_held()) {
+                return Outcome::Failed(Error::invalid("this FileLock is held already; release it first"));
+            }
+            let on_lost: OnLost = Box::new(move |error| queue.event(Event::FileLost { slot, error }));
+            let taken = LeaseFile::acquire_async(path, options, probe, Some(on_lost)).await;
+            Outcome::of(taken, |taken| {
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(taken));
+                Outcome::Nothing
+            })
+        })
+    }
+
+    #[napi(ts_return_type = "Promise<{ ok: true } | Refused | Failure>")]
+    pub fn release(&self, env: Env) -> Value {
+        let held = current(&self.held);
+        self.queue.promise(env.raw(), async move {
+            let released = match held {
+                Some(held) => held.release_async().await,
+                None => Ok(false),
+            };
+            Outcome::of(released, |released| {
+                Outcome::Released(if released { Mutation::Done(()) } else { Mutation::NotFound })
+            })
+        })
+    }
+
+    #[napi(getter)]
+    pub fn held(&self) -> bool {
+        current(&self.held).is_some_and(|held| held.is_held())
+    }
+}
+
+fn current(held: &Mutex<Option<Arc<HeldLeaseFile>>>) -> Option<Arc<HeldLeaseFile>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The user's `processAppearsAlive`. Called on a thread for blocking work, so it may wait for JavaScript.
+struct ForeignProbe {
+    queue: Arc<Queue>,
+    slot: u32,
+}
+
+impl ProcessProbe for ForeignProbe {
+    fn appears_alive(&self, pid: u64) -> bool {
+        let slot = self.slot;
+        let answer = runtime::handle().block_on(ask(&self.queue, |call| Event::Probe { call, slot, pid }));
+        // A function that failed tells nothing, and what is not known to be dead is alive.
+        !matches!(answer, Ok(Reply::Mutated(Mutation::NotFound | Mutation::Expired)))
+    }
+}
+
+/// The claim to be the only instance, as JavaScript holds it.
+#[napi]
+pub struct SingleInstance {
+    queue: Arc<Queue>,
+    directory: PathBuf,
+    name: String,
+    guard: Arc<Mutex<Option<Arc<Guard>>>>,
+}
+
+/// Claims nothing yet.
+#[napi(ts_args_type = "directory: unknown, name: unknown", ts_return_type = "SingleInstance | Failure")]
+pub fn single_instance(directory: Unknown<'_>, name: Unknown<'_>) -> Either<SingleInstance, Outcome> {
+    let make = || {
+        Ok(SingleInstance {
+            queue: queue()?,
+            directory: text("dir", Value::from(&directory))?.into(),
+            name: text("name", Value::from(&name))?,
+            guard: Arc::default(),
+        })
+    };
+    make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+}
+
+#[napi]
+impl SingleInstance {
+    /// Answers the state and the path.
+    #[napi(ts_return_type = "Promise<string | Failure>")]
+    pub fn start(&self, env: Env) -> Value {
+        let (directory, name, slot) = (self.directory.clone(), self.name.clone(), Arc::clone(&self.guard));
+        self.queue.promise(env.raw(), async move {
+            let claimed = blocking(move || guard::guard(directory, name)).await;
+            Outcome::of(claimed, |claimed| {
+                let state = claimed.state().as_str().to_owned();
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(claimed));
+                Outcome::Text(state)
+            })
+        })
+    }
+
+    #[napi(ts_return_type = "Promise<null | Failure>")]
+    pub fn cleanup(&self, env: Env) -> Value {
+        let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.queue.promise(env.raw(), async move {
+            let cleaned = match guard {
+                Some(guard) => blocking(move || guard.cleanup()).await,
+                None => Ok(()),
+            };
+            Outcome::of(cleaned, |()| Outcome::Nothing)
+        })
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match runtime::handle().spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::internal("a bug in syncguard: the operation panicked").unknown()),
+    }
+}
+
+fn text(name: &str, value: Value) -> Result<String> {
+    value
+        .text()
+        .ok_or_else(|| Error::invalid(format!("{name} must be a string; {} was given", value.kind_name())))
+}

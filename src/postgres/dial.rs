@@ -1,0 +1,123 @@
+//! Getting a session: which host, how often to try, and what became of the last attempt.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::{PostgresConfig, SessionKind};
+use super::error::again;
+use super::host::Host;
+use super::session::{OnNotification, Session};
+use crate::lock::{Code, Error, Result};
+
+/// The pause after a failed attempt, doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Opens sessions for the pool and the listener.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) config: Arc<PostgresConfig>,
+    past: Mutex<Past>,
+    /// Set once a pooler was met: from then on every session counts as shared.
+    pooled: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    failures: u32,
+    last: Option<(Instant, Error)>,
+}
+
+impl Dialer {
+    pub(super) fn new(config: PostgresConfig) -> Dialer {
+        let pooled = AtomicBool::new(config.pooler == Some(true));
+        Dialer { config: Arc::new(config), past: Mutex::default(), pooled }
+    }
+
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooled.load(Ordering::Relaxed)
+    }
+
+    /// Prepared statements vanished: there is a pooler after all.
+    pub(super) fn note_pooler(&self) {
+        self.pooled.store(true, Ordering::Relaxed);
+    }
+
+    /// What the last attempt ended with, if it ended after `since` and nothing worked after it.
+    pub(super) fn failure_since(&self, since: Instant) -> Option<Error> {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.last.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| again(error))
+    }
+
+    /// Opens a session with the first host that suits, after a pause where the last attempt failed.
+    /// For tasks of the backend's own: a caller who waits for it may go.
+    ///
+    /// # Errors
+    /// The last host's, or `AuthFailed` at once.
+    pub(super) async fn dial(&self, on_notification: OnNotification) -> Result<Session> {
+        let pause = {
+            let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            past.last.as_ref().map(|(at, _)| *at + pause(past.failures))
+        };
+        if let Some(pause) = pause {
+            tokio::time::sleep_until(pause).await;
+        }
+        let outcome = self.attempt(on_notification).await;
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Ok(session) => {
+                *past = Past::default();
+                if session.pooled {
+                    self.note_pooler();
+                }
+            }
+            Err(error) => {
+                past.failures = past.failures.saturating_add(1);
+                past.last = Some((Instant::now(), again(error)));
+            }
+        }
+        outcome
+    }
+
+    async fn attempt(&self, on_notification: OnNotification) -> Result<Session> {
+        let mut hosts: Vec<&Host> = self.config.hosts.iter().collect();
+        if self.config.shuffle {
+            fastrand::shuffle(&mut hosts);
+        }
+        let passes: &[SessionKind] = match self.config.session {
+            SessionKind::PreferStandby => &[SessionKind::Standby, SessionKind::Any],
+            ref kind => std::slice::from_ref(kind),
+        };
+        let mut last = None;
+        for kind in passes {
+            for host in &hosts {
+                let opening = Session::open(&self.config, host, Arc::clone(&on_notification));
+                match tokio::time::timeout(self.config.connect_timeout, opening).await {
+                    Ok(Ok(session)) if session.suits(*kind) => return Ok(session),
+                    Ok(Ok(_)) => {
+                        last = Some(Error::unavailable(format!(
+                            "PostgreSQL at {host} is not of the kind that target_session_attrs asks for"
+                        )));
+                    }
+                    // The next server would be asked with the same user and password.
+                    Ok(Err(error)) if error.code() == Code::AuthFailed => return Err(error),
+                    Ok(Err(error)) => last = Some(error),
+                    Err(_) => {
+                        let message = format!(
+                            "PostgreSQL at {host} accepted no session within connectTimeoutMs; check the address and firewalls"
+                        );
+                        last = Some(Error::new(Code::NetworkTimeout, message).retryable());
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::invalid("the target names no host")))
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    (FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+}

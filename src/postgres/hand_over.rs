@@ -1,0 +1,123 @@
+//! Release and the next acquire in one step.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::acquire::Acquire;
+use super::change::Release;
+use super::connection::{Connection, Step};
+use super::error::Failure;
+use super::lane::Reply;
+use super::pool::Pool;
+use super::record::column;
+use super::statements::Sql;
+use crate::backend::{Acquired, HandedOver, Mutation};
+use crate::lock::{Error, LockId, Result};
+
+pub(super) struct HandOver {
+    pub(super) owner: LockId,
+    pub(super) next: Acquire,
+    /// It is the others' turn where more sessions than these wait for the key.
+    pub(super) sessions: Option<i64>,
+}
+
+/// What the one statement came to.
+enum Outcome {
+    Done(HandedOver),
+    /// Somebody else is changing this key.
+    Busy,
+    /// The owner has no live lease of this key, or no fence is left: worth a look at each half.
+    Unlike,
+}
+
+impl HandOver {
+    /// One statement where the owner holds the key; otherwise a transaction under the key's lock.
+    pub(super) async fn run(self, pool: Pool) -> Result<HandedOver> {
+        let mut lent = pool.lend().await?;
+        let mut outcome = lent.with(async |connection| self.send(connection).await).await;
+        if outcome.as_ref().is_err_and(Failure::is_stale) {
+            drop(lent);
+            lent = pool.lend().await?;
+            outcome = lent.with(async |connection| self.send(connection).await).await;
+        }
+        drop(lent);
+        let busy = match outcome.map_err(|failure| failure.error)? {
+            Outcome::Done(handed) => return Ok(handed),
+            Outcome::Busy => true,
+            Outcome::Unlike => false,
+        };
+        let _turn = pool.wait_turn().await?;
+        let mut lent = pool.lend().await?;
+        if busy {
+            let outcome = lent.with(async |connection| self.send_locked(connection).await).await;
+            if let Outcome::Done(handed) = outcome.map_err(|failure| failure.error)? {
+                return Ok(handed);
+            }
+        }
+        let halves = lent.with(async |connection| self.send_halves(connection).await).await;
+        halves.map_err(|failure| failure.error)?
+    }
+
+    async fn send(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+        let rows = connection.run(Sql::HandOver, &self.parameters().each()).await?;
+        Ok(self.read(rows.first())?)
+    }
+
+    async fn send_locked(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+        let parameters = self.parameters();
+        let parameters = parameters.each();
+        let step = Step { sql: Sql::HandOver, parameters: &parameters };
+        let rows = connection.run_locked(self.next.key(), &[step]).await?;
+        Ok(self.read(rows.first().and_then(|rows| rows.first()))?)
+    }
+
+    /// Release, then acquire, in one transaction.
+    async fn send_halves(&self, connection: &mut Connection) -> Result<Result<HandedOver>, Failure> {
+        let owner = self.owner.as_str();
+        let release = Step { sql: Sql::Release, parameters: &[&owner] };
+        let (released, acquired) = self.next.send_after(release, connection).await?;
+        let busy = || {
+            Error::unavailable("another client changes this key without taking its advisory lock; try again")
+        };
+        let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(busy())) };
+        let Reply::Answer(acquired) = acquired else { return Ok(Err(busy().unknown())) };
+        Ok(released.and_then(|released| {
+            Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?), others: 0 })
+        }))
+    }
+
+    fn parameters(&self) -> Parameters<'_> {
+        Parameters { owner: self.owner.as_str(), next: self.next.parameters(), sessions: self.sessions }
+    }
+
+    fn read(&self, row: Option<&Row>) -> Result<Outcome> {
+        let Some(row) = row else { return Ok(Outcome::Unlike) };
+        let others: Option<i64> = column(row, "others")?;
+        if let Some(others) = others {
+            let others = u32::try_from(others).unwrap_or(1);
+            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None, others }));
+        }
+        if let Some(lease) = self.next.taken(row)? {
+            let next = Some(Acquired::Granted(lease));
+            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next, others: 0 }));
+        }
+        match column::<Option<bool>>(row, "mine")? {
+            Some(false) => Ok(Outcome::Busy),
+            _ => Ok(Outcome::Unlike),
+        }
+    }
+}
+
+struct Parameters<'a> {
+    owner: &'a str,
+    next: super::acquire::Parameters<'a>,
+    sessions: Option<i64>,
+}
+
+impl Parameters<'_> {
+    /// In the order of the statement.
+    fn each(&self) -> [&(dyn ToSql + Sync); 7] {
+        let next = &self.next;
+        [&next.key, &self.owner, &next.lock_id, &next.ttl_ms, &next.user_key, &next.fence_key, &self.sessions]
+    }
+}

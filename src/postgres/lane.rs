@@ -1,0 +1,255 @@
+//! Requests of one kind: alone while a connection is free, joined into one statement while all are busy.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::connection::Connection;
+use super::detached::Detached;
+use super::error::{self, Failure, Kind, again};
+use super::pool::{Lent, Pool};
+use crate::lock::{Error, Result};
+
+/// How many requests one statement takes.
+const WIDTH: usize = 128;
+
+/// A request that can be joined with others of its kind.
+pub(super) trait Request: Send + Sync + Sized + 'static {
+    type Answer: Send + 'static;
+
+    /// Two requests with the same one never share a statement.
+    fn identity(&self) -> &str;
+
+    /// All of them in one statement; one answer for each, in order.
+    fn send(
+        requests: &[&Self],
+        connection: &mut Connection,
+    ) -> impl Future<Output = Result<Vec<Reply<Self::Answer>>, Failure>> + Send;
+
+    /// One in a transaction that first waits for the key's advisory lock.
+    fn send_locked(
+        &self,
+        key: &str,
+        connection: &mut Connection,
+    ) -> impl Future<Output = Result<Reply<Self::Answer>, Failure>> + Send;
+}
+
+/// What became of a request.
+pub(super) enum Reply<A> {
+    Answer(Result<A>),
+    /// Somebody else is changing this key, so nothing can be said; worth a second look under its lock.
+    Busy {
+        key: String,
+    },
+}
+
+/// The queue of one kind of request.
+pub(super) struct Lane<R: Request>(Arc<Inner<R>>);
+
+struct Inner<R: Request> {
+    pool: Pool,
+    queue: Mutex<Queue<R>>,
+}
+
+struct Queue<R: Request> {
+    jobs: VecDeque<Job<R>>,
+    /// Whether a task waits for a connection to take jobs with.
+    served: bool,
+}
+
+struct Job<R: Request> {
+    request: R,
+    answer: oneshot::Sender<Result<R::Answer>>,
+}
+
+impl<R: Request> Lane<R> {
+    pub(super) fn new(pool: Pool) -> Lane<R> {
+        Lane(Arc::new(Inner { pool, queue: Mutex::new(Queue { jobs: VecDeque::new(), served: false }) }))
+    }
+
+    /// Sends a request, by itself or with others, and waits for its answer. Once it was sent, dropping this
+    /// changes nothing any more.
+    pub(super) async fn submit(&self, request: R) -> Result<R::Answer> {
+        let free = if self.0.queue().jobs.is_empty() { self.0.pool.try_lend() } else { None };
+        match free {
+            Some(lent) => {
+                let pool = self.0.pool.clone();
+                Detached::new(async move { alone(&pool, lent, request).await }).await
+            }
+            None => self.queue_up(request).await.unwrap_or_else(|_| Err(error::closed())),
+        }
+    }
+
+    /// The same for several, joined from the start.
+    pub(super) async fn submit_all(&self, requests: Vec<R>) -> Vec<Result<R::Answer>> {
+        let answers: Vec<_> = requests.into_iter().map(|request| self.enqueue(request)).collect();
+        self.serve();
+        let mut results = Vec::with_capacity(answers.len());
+        for answer in answers {
+            results.push(answer.await.unwrap_or_else(|_| Err(error::closed())));
+        }
+        results
+    }
+
+    fn queue_up(&self, request: R) -> oneshot::Receiver<Result<R::Answer>> {
+        let answer = self.enqueue(request);
+        self.serve();
+        answer
+    }
+
+    fn enqueue(&self, request: R) -> oneshot::Receiver<Result<R::Answer>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.queue().jobs.push_back(Job { request, answer });
+        answered
+    }
+
+    fn serve(&self) {
+        Inner::serve(&self.0);
+    }
+}
+
+impl<R: Request> Inner<R> {
+    fn queue(&self) -> MutexGuard<'_, Queue<R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a task waits for a connection while there are jobs.
+    fn serve(self: &Arc<Self>) {
+        let mut queue = self.queue();
+        if !queue.served && !queue.jobs.is_empty() {
+            queue.served = true;
+            drop(queue);
+            let lane = Arc::clone(self);
+            tokio::spawn(async move { lane.take_turn().await });
+        }
+    }
+
+    async fn take_turn(self: Arc<Self>) {
+        match self.pool.lend().await {
+            Ok(lent) => {
+                let jobs = self.queue().take();
+                // What is left waits for the next connection, not for this one.
+                self.serve();
+                if !jobs.is_empty() {
+                    together(&self.pool, lent, jobs).await;
+                }
+            }
+            Err(error) => {
+                let jobs = self.queue().take_all();
+                jobs.into_iter().for_each(|job| job.answer(Err(again(&error))));
+            }
+        }
+    }
+}
+
+impl<R: Request> Queue<R> {
+    /// As many as a statement takes, each identity once, without those that nobody waits for.
+    fn take(&mut self) -> Vec<Job<R>> {
+        self.served = false;
+        let mut taken: Vec<Job<R>> = Vec::new();
+        let mut later = VecDeque::new();
+        let mut seen = HashSet::new();
+        while taken.len() < WIDTH
+            && let Some(job) = self.jobs.pop_front()
+        {
+            if job.answer.is_closed() {
+                continue;
+            }
+            if seen.insert(job.request.identity().to_owned()) {
+                taken.push(job);
+            } else {
+                later.push_back(job);
+            }
+        }
+        later.append(&mut self.jobs);
+        self.jobs = later;
+        taken
+    }
+
+    fn take_all(&mut self) -> VecDeque<Job<R>> {
+        self.served = false;
+        std::mem::take(&mut self.jobs)
+    }
+}
+
+impl<R: Request> Job<R> {
+    fn answer(self, answer: Result<R::Answer>) {
+        // The caller may have gone.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// One request on a connection that is there; once more where the connection's statements were stale, and
+/// under the key's lock where somebody else was changing it.
+async fn alone<R: Request>(pool: &Pool, mut lent: Lent, request: R) -> Result<R::Answer> {
+    let mut outcome = lent.with(async |connection| R::send(&[&request], connection).await).await;
+    if outcome.as_ref().is_err_and(Failure::is_stale) {
+        drop(lent);
+        lent = pool.lend().await?;
+        outcome = lent.with(async |connection| R::send(&[&request], connection).await).await;
+    }
+    match single(outcome.map_err(|failure| failure.error)?)? {
+        Reply::Answer(answer) => answer,
+        Reply::Busy { key } => {
+            drop(lent);
+            locked(pool, &key, &request).await
+        }
+    }
+}
+
+/// The second look, under the key's lock.
+async fn locked<R: Request>(pool: &Pool, key: &str, request: &R) -> Result<R::Answer> {
+    let _turn = pool.wait_turn().await?;
+    let mut lent = pool.lend().await?;
+    let outcome = lent.with(async |connection| request.send_locked(key, connection).await).await;
+    match outcome.map_err(|failure| failure.error)? {
+        Reply::Answer(answer) => answer,
+        Reply::Busy { .. } => Err(Error::unavailable(
+            "another client changes this key without taking its advisory lock; try again",
+        )),
+    }
+}
+
+/// Several requests in one statement. Where the server refuses the values of one of them, each gets its own.
+async fn together<R: Request>(pool: &Pool, mut lent: Lent, jobs: Vec<Job<R>>) {
+    let requests: Vec<&R> = jobs.iter().map(|job| &job.request).collect();
+    let outcome = lent.with(async |connection| R::send(&requests, connection).await).await;
+    match outcome {
+        Ok(replies) if replies.len() == jobs.len() => {
+            drop(lent);
+            for (job, reply) in jobs.into_iter().zip(replies) {
+                match reply {
+                    Reply::Answer(answer) => job.answer(answer),
+                    Reply::Busy { key } => {
+                        let pool = pool.clone();
+                        tokio::spawn(async move {
+                            let answer = locked(&pool, &key, &job.request).await;
+                            job.answer(answer);
+                        });
+                    }
+                }
+            }
+        }
+        Ok(_) => jobs.into_iter().for_each(|job| job.answer(Err(short()))),
+        Err(failure) if failure.is_stale() || (failure.kind == Kind::Value && jobs.len() > 1) => {
+            drop(lent);
+            for Job { request, answer } in jobs {
+                let outcome = match pool.lend().await {
+                    Ok(lent) => alone(pool, lent, request).await,
+                    Err(error) => Err(error),
+                };
+                let _ = answer.send(outcome);
+            }
+        }
+        Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(again(&failure.error)))),
+    }
+}
+
+fn single<A>(replies: Vec<Reply<A>>) -> Result<Reply<A>> {
+    replies.into_iter().next().ok_or_else(short)
+}
+
+fn short() -> Error {
+    Error::internal("PostgreSQL answered fewer rows than there were requests").unknown()
+}

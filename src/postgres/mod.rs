@@ -1,0 +1,228 @@
+//! PostgreSQL: one statement per operation, on a small pool of connections, and one session that listens.
+//!
+//! `config` says what a target may hold; `session`, `dial` and `pool` keep connections; `lane` joins requests
+//! that are in flight at the same time; `acquire`, `change` and `hand_over` send the statements of `sql/` and
+//! read their answers; `wake` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
+
+mod acquire;
+mod change;
+mod clean_up;
+mod config;
+mod connection;
+mod detached;
+mod dial;
+mod error;
+mod hand_over;
+mod host;
+mod lane;
+mod listener;
+mod parameters;
+mod passfile;
+mod pid;
+mod pool;
+mod record;
+mod schema;
+mod session;
+mod statements;
+mod stream;
+mod tables;
+mod tls;
+mod verify;
+mod wake;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+pub use config::PostgresConfig;
+
+use self::acquire::Acquire;
+use self::change::{Extend, Release};
+use self::clean_up::Cleaner;
+use self::detached::Detached;
+use self::dial::Dialer;
+use self::error::Failure;
+use self::hand_over::HandOver as HandOverWork;
+use self::lane::Lane;
+use self::pool::Pool;
+use self::record::{Stored, column};
+use self::statements::{Sql, Statements};
+use self::wake::Wakes;
+use crate::backend::{
+    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    TimeAuthority, Watch,
+};
+use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl, postgres_keys};
+
+/// Locks in PostgreSQL. The server's clock decides ([`TimeAuthority::Server`]).
+pub struct PostgresBackend {
+    capabilities: Capabilities,
+    pool: Pool,
+    acquires: Lane<Acquire>,
+    releases: Lane<Release>,
+    extends: Lane<Extend>,
+    wakes: Wakes,
+    cleaner: Cleaner,
+    cleanup_in_is_locked: bool,
+}
+
+impl std::fmt::Debug for PostgresBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresBackend")
+            .field("pool", &self.pool)
+            .field("wakes", &self.wakes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresBackend {
+    /// Does no I/O and needs no runtime: it connects on first use.
+    pub fn new(config: PostgresConfig) -> PostgresBackend {
+        let statements = Arc::new(Statements::new(&config));
+        let capabilities = Capabilities {
+            name: "postgres",
+            store: config.identity().into(),
+            time_authority: TimeAuthority::Server,
+            // Where a pooler is only detected later, watching is possible and hints just never come.
+            wakes: config.pooler != Some(true),
+            hands_over: true,
+            repeatable: true,
+        };
+        let cleanup_in_is_locked = config.cleanup_in_is_locked;
+        let dialer = Arc::new(Dialer::new(config));
+        let pool = Pool::new(Arc::clone(&dialer), Arc::clone(&statements));
+        PostgresBackend {
+            capabilities,
+            acquires: Lane::new(pool.clone()),
+            releases: Lane::new(pool.clone()),
+            extends: Lane::new(pool.clone()),
+            wakes: Wakes::new(dialer, statements),
+            cleaner: Cleaner::default(),
+            cleanup_in_is_locked,
+            pool,
+        }
+    }
+
+    /// Creates the two tables and their indexes where they are missing. Idempotent, safe when many
+    /// processes call it at once, and in need of no rights where there is nothing to create.
+    ///
+    /// # Errors
+    /// `AuthFailed` where a right to create is missing, `InvalidArgument` where a table of that name has
+    /// other columns, and those of connecting.
+    pub async fn setup_schema(config: PostgresConfig) -> Result<()> {
+        schema::set_up(config).await
+    }
+
+    /// A statement of its own. Its rows are read by `read` where the connection still is.
+    async fn query(&self, sql: Sql, parameter: String) -> Result<Vec<Row>> {
+        let pool = self.pool.clone();
+        Detached::new(async move {
+            let mut retried = false;
+            loop {
+                let mut lent = pool.lend().await?;
+                let parameters: [&(dyn ToSql + Sync); 1] = [&parameter];
+                match lent.with(async |connection| connection.run(sql, &parameters).await).await {
+                    Err(failure) if failure.is_stale() && !retried => retried = true,
+                    outcome => return outcome.map_err(|failure| failure.error),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn stored(&self, sql: Sql, parameter: &str) -> Result<Option<Stored>> {
+        let rows = self.query(sql, parameter.to_owned()).await?;
+        rows.first().map(Stored::read).transpose()
+    }
+}
+
+#[async_trait]
+impl Backend for PostgresBackend {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
+        let acquired = self.acquires.submit(Acquire::new(request)?).await?;
+        if matches!(acquired, Acquired::Granted(_)) {
+            self.cleaner.step(&self.pool);
+        }
+        Ok(acquired)
+    }
+
+    async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
+        let next = Acquire::new(request.next)?;
+        let sessions = request.yield_beyond.filter(|_| self.capabilities.wakes).map(|ours| {
+            // The server counts sessions; ours is one however many watch through it.
+            let (sessions, watchers) = self.wakes.own(next.key());
+            i64::from(sessions) + i64::from(ours.saturating_sub(watchers))
+        });
+        let work = HandOverWork { owner: request.owner.lock_id, next, sessions };
+        Detached::new(work.run(self.pool.clone())).await
+    }
+
+    async fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
+        self.extends.submit(Extend::new(owner.lock_id, ttl)).await
+    }
+
+    async fn extend_many(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
+        let requests = owners.iter().map(|(owner, ttl)| Extend::new(owner.lock_id, *ttl)).collect();
+        self.extends.submit_all(requests).await
+    }
+
+    async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
+        self.releases.submit(Release(owner.lock_id)).await
+    }
+
+    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
+        let stored = match by {
+            LookupBy::Key(key) => self.stored(Sql::LookUpKey, &postgres_keys(key)?.lock).await?,
+            LookupBy::LockId(id) => self.stored(Sql::LookUpId, id.as_str()).await?,
+        };
+        Ok(stored.filter(Stored::is_live).map(|stored| stored.lease))
+    }
+
+    async fn is_locked(&self, key: &Key) -> Result<bool> {
+        let name = postgres_keys(key)?.lock;
+        let Some(stored) = self.stored(Sql::LookUpKey, &name).await? else { return Ok(false) };
+        if self.cleanup_in_is_locked && stored.expired_for() > clean_up::AGE {
+            Cleaner::remove(&self.pool, name, stored.lease.lock_id);
+        }
+        Ok(stored.is_live())
+    }
+
+    async fn watch(&self, key: &Key) -> Result<Watch> {
+        self.wakes.watch(key).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.pool.close();
+        self.wakes.close();
+        Ok(())
+    }
+}
+
+/// As PostgreSQL takes it; no TTL comes near the end of the range.
+fn ttl_ms(ttl: Ttl) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The row of each request, by the number that the statement gave it.
+fn by_number(rows: Vec<Row>, requests: usize) -> Result<Vec<Option<Row>>, Failure> {
+    let mut numbered: Vec<Option<Row>> = Vec::new();
+    numbered.resize_with(requests, || None);
+    for row in rows {
+        let number: i64 = column(&row, "n")?;
+        match usize::try_from(number).ok().and_then(|number| numbered.get_mut(number)) {
+            Some(place) => *place = Some(row),
+            None => {
+                return Err(Error::internal("PostgreSQL answered a request that nobody sent")
+                    .unknown()
+                    .into());
+            }
+        }
+    }
+    Ok(numbered)
+}

@@ -1,0 +1,2 @@
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL lock_timeout TO {lock_timeout};

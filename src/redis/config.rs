@@ -1,0 +1,150 @@
+//! What a target may say: a URL or the same facts one by one. Nothing here does I/O.
+
+use std::time::Duration;
+
+use super::endpoint::{Address, Endpoint, MasterName};
+use super::names::Names;
+use super::tls::Tls;
+use super::url::ParsedUrl;
+use crate::lock::{Error, Result};
+use crate::secret::{Password, Secret};
+use crate::settings::{Settings, Target};
+
+const DEFAULT_PREFIX: &str = "syncguard";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DEFAULT_PORT: u16 = 6379;
+pub(super) const SENTINEL_PORT: u16 = 26379;
+
+/// Where Redis is and how to use it. `Debug` shows no password and no key.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    pub(super) endpoint: Endpoint,
+    pub(super) login: Login,
+    pub(super) sentinel_login: Login,
+    pub(super) db: u32,
+    pub(super) client_name: Option<String>,
+    pub(super) tls: Option<Tls>,
+    pub(super) names: Names,
+    pub(super) connect_timeout: Duration,
+    pub(super) cleanup_in_is_locked: bool,
+    /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
+    pub(super) signature: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Login {
+    pub(super) username: Option<String>,
+    pub(super) password: Password,
+}
+
+impl RedisConfig {
+    /// Reads a target and the options of a backend: `keyPrefix`, `cleanupInIsLocked`, `connectTimeoutMs`.
+    /// `password`, where there is one, wins over the target's.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for whatever is malformed, contradictory or unknown. No message shows a secret.
+    pub fn from_target(target: Target, mut options: Settings, password: Password) -> Result<RedisConfig> {
+        let key_prefix = options.take_text("keyPrefix")?;
+        let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
+        let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
+        options.finish()?;
+        let (mut config, client_prefix) = match target {
+            Target::Url(url) => (RedisConfig::from_url(&url)?, String::new()),
+            Target::Facts(facts) => RedisConfig::from_facts(facts)?,
+        };
+        if !matches!(password, Password::None) {
+            config.login.password = password;
+        }
+        let in_cluster = matches!(config.endpoint, Endpoint::Cluster(_));
+        if in_cluster && config.db != 0 {
+            return Err(Error::invalid("a Redis Cluster has no databases besides 0; leave db out"));
+        }
+        config.names =
+            Names::new(client_prefix, key_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), in_cluster)?;
+        config.cleanup_in_is_locked = cleanup_in_is_locked;
+        config.connect_timeout = connect_timeout;
+        Ok(config)
+    }
+
+    /// Which locks a backend with this configuration sees, without secrets.
+    pub(super) fn identity(&self) -> String {
+        format!("redis|{}|{}|{}", self.endpoint.identity(), self.db, self.names.identity())
+    }
+
+    fn at(endpoint: Endpoint) -> RedisConfig {
+        RedisConfig {
+            endpoint,
+            login: Login::default(),
+            sentinel_login: Login::default(),
+            db: 0,
+            client_name: None,
+            tls: None,
+            names: Names::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            cleanup_in_is_locked: false,
+            signature: String::new(),
+        }
+    }
+
+    fn from_url(url: &str) -> Result<RedisConfig> {
+        let url = ParsedUrl::parse(url)?;
+        let mut config = RedisConfig::at(url.endpoint);
+        config.login = Login { username: url.username, password: fixed(url.password) };
+        config.db = url.db;
+        config.tls = url.tls.then(Tls::default);
+        Ok(config)
+    }
+
+    /// The configuration, and the prefix that the client puts before every key.
+    fn from_facts(mut facts: Settings) -> Result<(RedisConfig, String)> {
+        let host = facts.take_text("host")?;
+        let port =
+            facts.take_count("port", 1, u16::MAX.into())?.map(|port| u16::try_from(port).unwrap_or(u16::MAX));
+        let path = facts.take_text("path")?;
+        let sentinels = facts.take_text("sentinels")?;
+        let sentinel_name = facts.take_text("sentinelName")?;
+        let nodes = facts.take_text("clusterNodes")?;
+        let tcp = || Address::tcp(host.as_deref().unwrap_or("127.0.0.1"), port.unwrap_or(DEFAULT_PORT));
+        let endpoint = match (path, sentinels, nodes) {
+            (None, None, None) => Endpoint::Single(tcp()),
+            (Some(path), None, None) => Endpoint::Single(Address::Unix(path.into())),
+            (None, Some(list), None) => Endpoint::Sentinel {
+                sentinels: Address::list("sentinels", &list, SENTINEL_PORT)?,
+                master: MasterName::new(sentinel_name.clone().unwrap_or_default())?,
+            },
+            (None, None, Some(list)) => {
+                Endpoint::Cluster(Address::list("clusterNodes", &list, DEFAULT_PORT)?)
+            }
+            _ => {
+                return Err(Error::invalid(
+                    "path, sentinels and clusterNodes exclude each other; give only one of them",
+                ));
+            }
+        };
+        if sentinel_name.is_some() && !matches!(endpoint, Endpoint::Sentinel { .. }) {
+            return Err(Error::invalid("sentinelName is given without sentinels; give both or none"));
+        }
+        let mut config = RedisConfig::at(endpoint);
+        config.login = Login {
+            username: facts.take_text("username")?.filter(|name| !name.is_empty()),
+            password: fixed(facts.take_text("password")?),
+        };
+        config.sentinel_login = Login {
+            username: facts.take_text("sentinelUsername")?.filter(|name| !name.is_empty()),
+            password: fixed(facts.take_text("sentinelPassword")?),
+        };
+        config.db = facts.take_count("db", 0, i32::MAX.unsigned_abs())?.unwrap_or(0);
+        config.client_name = facts.take_text("clientName")?.filter(|name| !name.is_empty());
+        let client_prefix = facts.take_text("clientKeyPrefix")?.unwrap_or_default();
+        config.tls = Tls::from_facts(&mut facts)?;
+        facts.finish()?;
+        Ok((config, client_prefix))
+    }
+}
+
+fn fixed(password: Option<String>) -> Password {
+    match password {
+        Some(text) if !text.is_empty() => Password::Fixed(Secret::new(text)),
+        _ => Password::None,
+    }
+}

@@ -1,0 +1,236 @@
+//! One multiplexed connection: requests of everybody in order, pushes beside them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo, ServerErrorKind,
+    Value,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::batch::Batched;
+use super::config::Login;
+use super::endpoint::Address;
+use super::error::{self, Refusal};
+use super::stream;
+use super::tls::Tls;
+use crate::lock::{Code, Error, Result};
+
+/// What a new connection needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings<'a> {
+    pub(super) address: &'a Address,
+    pub(super) tls: Option<&'a Tls>,
+    pub(super) login: &'a Login,
+    pub(super) db: u32,
+    pub(super) client_name: Option<&'a str>,
+}
+
+/// Requests that are queued but not yet written. Beyond it, callers wait their turn.
+const QUEUE: usize = 1024;
+/// How much leaves in one write, about.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// A live connection. Dropping the last clone closes it.
+#[derive(Clone)]
+pub(super) struct Connection(Arc<Inner>);
+
+struct Inner {
+    requests: MultiplexedConnection,
+    /// Different for every connection of the process.
+    id: u64,
+    place: Box<str>,
+    pushes: bool,
+    suspected: AtomicBool,
+    end: CancellationToken,
+    _ends_with_last_clone: DropGuard,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({} to {})", self.0.id, self.0.place)
+    }
+}
+
+impl Connection {
+    /// Connects and logs in. `on_push` gets messages, `on_end` runs once when the connection is over.
+    pub(super) async fn open(
+        settings: Settings<'_>,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_end: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<Connection, Refusal> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let place = settings.address.to_string();
+        let password = settings.login.password.get().await?;
+        let on_push = Arc::new(move |push| {
+            on_push(push);
+            Ok::<(), ()>(())
+        });
+        let mut pushes = true;
+        let (requests, driver) = loop {
+            let stream = stream::open(settings.address, settings.tls)
+                .await
+                .map_err(|error| Refusal::io(&place, &error))?;
+            let mut info =
+                RedisConnectionInfo::default().set_lib_name("syncguard", env!("CARGO_PKG_VERSION"));
+            let user = password.as_ref().and_then(|password| password.user());
+            if let Some(username) = user.or(settings.login.username.as_deref()) {
+                info = info.set_username(username);
+            }
+            if let Some(password) = &password {
+                info = info.set_password(password.reveal());
+            }
+            let mut config = AsyncConnectionConfig::new()
+                .set_connection_timeout(None)
+                .set_response_timeout(None)
+                .set_pipeline_buffer_size(QUEUE)
+                .set_write_backpressure_boundary(BATCH_BYTES);
+            if pushes {
+                info = info.set_protocol(ProtocolVersion::RESP3);
+                let on_push = on_push.clone();
+                config = config.set_push_sender(move |push| on_push(push));
+            }
+            match MultiplexedConnection::new_with_config(&info, Batched::new(stream), config).await {
+                Ok(open) => break open,
+                // A server or proxy from before RESP3 does not know HELLO; then wake-ups go without it.
+                Err(error) if pushes && knows_no_resp3(&error) => pushes = false,
+                Err(error) => return Err(Refusal::handshake(&place, &error)),
+            }
+        };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let end = CancellationToken::new();
+        let ended = end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = driver => {}
+                () = ended.cancelled() => {}
+            }
+            ended.cancel();
+            on_end(id);
+        });
+        let connection = Connection(Arc::new(Inner {
+            requests,
+            id,
+            place: place.into(),
+            pushes,
+            suspected: AtomicBool::new(false),
+            _ends_with_last_clone: end.clone().drop_guard(),
+            end,
+        }));
+        if !pushes {
+            connection.verify_login().await?;
+        }
+        if settings.db != 0 {
+            connection.select(settings.db).await?;
+        }
+        if let Some(name) = settings.client_name {
+            let mut command = Cmd::with_capacity(3, 32 + name.len());
+            // A name is decoration: a server that refuses it can still be locked on.
+            let _ = connection.request(command.arg("CLIENT").arg("SETNAME").arg(name)).await;
+        }
+        Ok(connection)
+    }
+
+    /// Without RESP3 there was no handshake to which the server could have said no.
+    async fn verify_login(&self) -> Result<(), Refusal> {
+        let mut ping = Cmd::with_capacity(1, 4);
+        match self.request(ping.arg("PING")).await.map_err(Refusal::from)? {
+            Value::ServerError(error) => Err(Refusal::answered(self.place(), error.code())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn select(&self, db: u32) -> Result<(), Refusal> {
+        let mut select = Cmd::with_capacity(2, 16);
+        match self.request(select.arg("SELECT").arg(db)).await.map_err(Refusal::from)? {
+            Value::ServerError(error) if error.code() == "ERR" => Err(Refusal::new(
+                Code::InvalidArgument,
+                format!("Redis at {} has no database {db}; databases are numbered from 0", self.place()),
+            )),
+            Value::ServerError(error) => Err(Refusal::answered(self.place(), error.code())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    /// Whether the server pushes messages on this connection (RESP3).
+    pub(super) fn pushes(&self) -> bool {
+        self.0.pushes
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.end.is_cancelled()
+    }
+
+    /// Closes it for everybody; whoever waits for a reply learns that none comes.
+    pub(super) fn kill(&self) {
+        self.0.end.cancel();
+    }
+
+    /// True for the first caller until [`Connection::acquit`]: that one finds out whether it still works.
+    pub(super) fn suspect(&self) -> bool {
+        !self.0.suspected.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn acquit(&self) {
+        self.0.suspected.store(false, Ordering::Release);
+    }
+
+    /// Sends a request and waits for its reply, which may be an error of the server's
+    /// ([`Value::ServerError`]). Cancel safe: the reply of an abandoned request is thrown away.
+    ///
+    /// # Errors
+    /// Of unknown outcome when the connection ends first, not applied when it had ended before.
+    pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
+        self.still_there()?;
+        self.0.requests.clone().send_packed_command(command).await.map_err(|error| self.broken(&error))
+    }
+
+    /// The same for several requests, sent in one go.
+    pub(super) async fn request_all(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
+        self.still_there()?;
+        let count = commands.len();
+        let replies = self.0.requests.clone().send_packed_commands(commands, 0, count).await;
+        match replies {
+            Ok(replies) if replies.len() == count => Ok(replies),
+            Ok(replies) => Err(error::unexpected(self.place(), &Value::Array(replies))),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
+    /// Starts or ends the delivery of a channel's messages; answers once the server has confirmed it.
+    pub(super) async fn subscribe(&self, channel: &str) -> Result<()> {
+        self.0.requests.clone().subscribe(channel).await.map_err(|error| self.broken(&error))
+    }
+
+    pub(super) async fn unsubscribe(&self, channel: &str) -> Result<()> {
+        self.0.requests.clone().unsubscribe(channel).await.map_err(|error| self.broken(&error))
+    }
+
+    /// What was never sent was not applied.
+    fn still_there(&self) -> Result<()> {
+        if self.is_over() { Err(error::gone(self.place())) } else { Ok(()) }
+    }
+
+    fn broken(&self, error: &redis::RedisError) -> Error {
+        match error.code() {
+            Some(code) => error::refused(self.place(), code, error.detail()),
+            None => error::lost(self.place()).because(error.category().to_owned()),
+        }
+    }
+}
+
+fn knows_no_resp3(error: &redis::RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::ResponseError))
+        || error.code() == Some("NOPROTO")
+}

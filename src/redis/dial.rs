@@ -1,0 +1,94 @@
+//! From an endpoint to a connection that can be used.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::PushInfo;
+
+use super::config::RedisConfig;
+use super::connection::{Connection, Settings};
+use super::endpoint::{Address, Endpoint};
+use super::error::Refusal;
+use super::sentinel;
+use crate::lock::Code;
+
+/// Knows where to connect to and with what.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    config: Arc<RedisConfig>,
+    to: Endpoint,
+}
+
+impl fmt::Display for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to.fmt(f)
+    }
+}
+
+impl Dialer {
+    pub(super) fn signature(&self) -> &str {
+        &self.config.signature
+    }
+
+    /// To one server, or to the master that sentinels name.
+    pub(super) fn new(config: Arc<RedisConfig>, to: Endpoint) -> Dialer {
+        Dialer { config, to }
+    }
+
+    /// How long a server may take to show a sign of life.
+    pub(super) fn patience(&self) -> Duration {
+        self.config.connect_timeout
+    }
+
+    /// One attempt, within the connect timeout.
+    pub(super) async fn dial(
+        &self,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_end: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<Connection, Refusal> {
+        let limit = self.config.connect_timeout;
+        let attempt = async {
+            let address = self.address().await?;
+            let connection = Connection::open(self.settings(&address), on_push, on_end).await?;
+            self.verify(&connection).await?;
+            Ok(connection)
+        };
+        tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| {
+            Err(Refusal::timed_out(format!(
+                "Redis at {} did not complete a connection within {} ms",
+                self.to,
+                limit.as_millis()
+            )))
+        })
+    }
+
+    fn settings<'a>(&'a self, address: &'a Address) -> Settings<'a> {
+        Settings {
+            address,
+            tls: self.config.tls.as_ref(),
+            login: &self.config.login,
+            db: self.config.db,
+            client_name: self.config.client_name.as_deref(),
+        }
+    }
+
+    /// Whether the server at an address is the one that is wanted; that of sentinels must be a master, since
+    /// they may not yet know what it knows.
+    async fn verify(&self, connection: &Connection) -> Result<(), Refusal> {
+        match &self.to {
+            Endpoint::Sentinel { .. } => sentinel::verify_master(connection).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn address(&self) -> Result<Address, Refusal> {
+        match &self.to {
+            Endpoint::Single(address) => Ok(address.clone()),
+            Endpoint::Sentinel { sentinels, master } => {
+                sentinel::find_master(sentinels, master, &self.config).await
+            }
+            Endpoint::Cluster(_) => Err(Refusal::new(Code::Internal, "a cluster is dialed node by node")),
+        }
+    }
+}

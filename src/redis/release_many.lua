@@ -1,0 +1,27 @@
+-- KEYS: locks, reverse mappings. ARGV of each: lock id.
+-- The time in ms, and for each: released 1, no longer live 2, or false for what release.lua has to decide:
+-- what is not there, not its own, or can't be read.
+local count = #ARGV
+local found = redis.call('MGET', unpack(KEYS, 1, count))
+local _, now, now_text = read_clock()
+local answers, gone = { now_text }, {}
+for i = 1, count do
+  local answer = false
+  if found[i] then
+    local id, expires = own_record(found[i], ARGV[i])
+    if not id then id, expires = parse_record(found[i]) end
+    if id == ARGV[i] then
+      answer = 2
+      if is_live(expires, now) then
+        answer = 1
+        gone[#gone + 1] = KEYS[i]
+        gone[#gone + 1] = KEYS[count + i]
+      end
+    end
+  end
+  answers[i + 1] = answer
+end
+-- In one step, so that a script that fails has released nothing.
+if #gone > 0 then redis.call('DEL', unpack(gone)) end
+for i = 1, #gone, 2 do wake(gone[i], '') end
+return answers

@@ -1,0 +1,124 @@
+//! Where a request goes: to the one server, or to the node of a cluster that holds its key.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, Value};
+
+use super::cluster::Cluster;
+use super::config::RedisConfig;
+use super::dial::Dialer;
+use super::endpoint::Endpoint;
+use super::error;
+use super::link::Link;
+use super::script::Call;
+use crate::lock::Result;
+
+#[derive(Debug)]
+pub(super) struct Server {
+    /// For messages.
+    place: String,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Single(Link),
+    Cluster(Cluster),
+}
+
+impl Server {
+    /// Connects to nothing yet.
+    pub(super) fn new(config: Arc<RedisConfig>) -> Server {
+        let place = config.endpoint.to_string();
+        let way = match config.endpoint.clone() {
+            Endpoint::Cluster(seeds) => Way::Cluster(Cluster::new(config, seeds)),
+            single => Way::Single(Link::new(Dialer::new(config, single))),
+        };
+        Server { place, way }
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The link to whichever server holds a key.
+    pub(super) async fn link(&self, key: &str) -> Result<Link> {
+        match &self.way {
+            Way::Single(link) => Ok(link.clone()),
+            Way::Cluster(cluster) => cluster.link_of(key).await,
+        }
+    }
+
+    /// Runs a script where its first key lies, and gives its text to a server that has not seen it or has
+    /// forgotten it.
+    ///
+    /// # Errors
+    /// Those of [`Link::request`], and what the server refuses.
+    pub(super) async fn eval(&self, call: Call<'_>) -> Result<Value> {
+        let reply = self.call(call).await?;
+        self.accept(reply)
+    }
+
+    /// The same where the reply may be an error of the server's.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Value> {
+        let mut reply = self.send(call.keys[0], &call.by_hash()).await?;
+        if matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT") {
+            reply = self.send(call.keys[0], &call.by_text()).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Waits for a connection, where it is known in advance which one is needed.
+    pub(super) async fn connected(&self) -> Result<()> {
+        match &self.way {
+            Way::Single(link) => link.connection().await.map(drop),
+            Way::Cluster(_) => Ok(()),
+        }
+    }
+
+    /// One command that concerns one key.
+    pub(super) async fn request(&self, key: &str, command: &Cmd) -> Result<Value> {
+        let reply = self.send(key, command).await?;
+        self.accept(reply)
+    }
+
+    /// Two commands that concern one key, in one go. Their replies may be errors of the server's.
+    pub(super) async fn request_both(&self, key: &str, first: &Cmd, second: &Cmd) -> Result<(Value, Value)> {
+        let replies = match &self.way {
+            Way::Single(link) => {
+                let mut pipeline = Pipeline::with_capacity(2);
+                pipeline.add_command(first.clone()).add_command(second.clone());
+                link.request_all(&pipeline).await?
+            }
+            Way::Cluster(cluster) => cluster.request_all(key, &[first, second]).await?,
+        };
+        let mut replies = replies.into_iter();
+        Ok((replies.next().unwrap_or_default(), replies.next().unwrap_or_default()))
+    }
+
+    pub(super) fn close(&self) {
+        match &self.way {
+            Way::Single(link) => link.close(),
+            Way::Cluster(cluster) => cluster.close(),
+        }
+    }
+
+    /// An error reply as an error.
+    pub(super) fn accept(&self, reply: Value) -> Result<Value> {
+        match reply {
+            Value::ServerError(error) => Err(error::refused(&self.place, error.code(), error.details())),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The same where the reply may be an error of the server's.
+    pub(super) async fn send(&self, key: &str, command: &Cmd) -> Result<Value> {
+        match &self.way {
+            Way::Single(link) => link.request(command).await,
+            Way::Cluster(cluster) => {
+                let mut replies = cluster.request_all(key, &[command]).await?;
+                Ok(replies.pop().unwrap_or_default())
+            }
+        }
+    }
+}

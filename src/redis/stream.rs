@@ -1,0 +1,54 @@
+//! Opening the byte stream: TCP, TLS over it, or a unix socket.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::endpoint::Address;
+use super::tls::Tls;
+
+/// A stream of any of the three kinds.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
+/// After this long without a sign of life the kernel asks, and after three unanswered questions it gives up.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the kernel resends what nobody acknowledges. Its default is a quarter of an hour.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Box<dyn Stream>> {
+    match address {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            tune(&stream)?;
+            match tls {
+                None => Ok(Box::new(stream)),
+                Some(tls) => {
+                    let connector = tokio_rustls::TlsConnector::from(tls.client_config().await?);
+                    Ok(Box::new(connector.connect(tls.server_name(host)?, stream).await?))
+                }
+            }
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+        #[cfg(not(unix))]
+        Address::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
+    }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
+    #[cfg(not(target_os = "windows"))]
+    let keepalive = keepalive.with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The file backend: the conformance suite, and what only files can suffer.
+
+mod child;
+mod contention;
+mod hostile;
+mod kills;
+mod namespaces;
+mod owners;
+mod speed;
+mod storage;
+mod tidy;
+mod waiting;
+
+mod conformance {
+    use syncguard::file::FileFixture;
+    syncguard::conformance_suite!(FileFixture::new());
+}

@@ -1,0 +1,111 @@
+//! Containers: processes that can't see each other's pids share a directory.
+
+use std::process::Command;
+use std::time::Duration;
+
+use syncguard::backend::{Backend, Owner};
+use syncguard::file::FileFixture;
+
+use super::child::{LONG, Process, grant, key, open, request, try_grant};
+
+const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--kill-child"];
+const WITH_PROC: &[&str] = &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+fn can_unshare() -> bool {
+    let can = Command::new(UNSHARE[0]).args(&UNSHARE[1..]).arg("true").status().is_ok_and(|it| it.success());
+    if !can {
+        eprintln!("SKIPPED: this test needs the right to make pid namespaces (unshare --pid)");
+    }
+    can
+}
+
+#[tokio::test]
+async fn a_pid_of_another_namespace_is_never_probed() {
+    if !can_unshare() {
+        return;
+    }
+    for program in [UNSHARE, WITH_PROC] {
+        let fixture = FileFixture::new();
+        let backend = open(fixture.directory(), "takeover");
+        let mut child = Process::start_by(program, "hold key 2000", fixture.directory(), |_| {});
+        assert!(child.line().is_some_and(|line| line.starts_with("held")), "{program:?}");
+        // Its pid in there is 1: here that is a process which started at another time.
+        assert_eq!(try_grant(&backend, &request("key", LONG)).await, None, "{program:?}");
+        child.kill();
+        assert!(backend.is_locked(&key("key")).await.expect("answers"), "it can't be known to be dead");
+        tokio::time::sleep(Duration::from_millis(3100)).await;
+        grant(&backend, &request("key", LONG)).await;
+    }
+}
+
+#[tokio::test]
+async fn equal_pids_in_two_namespaces_are_two_processes() {
+    if !can_unshare() {
+        return;
+    }
+    for program in [UNSHARE, WITH_PROC] {
+        let fixture = FileFixture::new();
+        let mut first = Process::start_by(program, "hold key 60000", fixture.directory(), |_| {});
+        assert!(first.line().is_some_and(|line| line.starts_with("held")), "{program:?}");
+        let mut second = Process::start_by(program, "hold key 60000", fixture.directory(), |_| {});
+        assert_eq!(second.line().as_deref(), Some("refused"), "{program:?}");
+    }
+}
+
+#[tokio::test]
+async fn within_one_namespace_a_dead_owner_is_known() {
+    if !can_unshare() {
+        return;
+    }
+    let fixture = FileFixture::new();
+    // A shell is the first process in there; two children of its follow each other.
+    let script = "\"$0\" \"$@\" < /dev/null; exec \"$0\" \"$@\"";
+    for unshare in [UNSHARE, WITH_PROC] {
+        let program = [unshare, &["sh", "-c", script]].concat();
+        let mut child = Process::start_by(&program, "hold key 60000", fixture.directory(), |_| {});
+        for turn in ["first", "second"] {
+            let line = child.line();
+            assert!(
+                line.as_ref().is_some_and(|line| line.starts_with("held")),
+                "{turn} {unshare:?}: {line:?}"
+            );
+        }
+        child.finish();
+        std::fs::remove_dir_all(fixture.directory()).expect("the next one starts afresh");
+    }
+}
+
+/// A container that was moved while it ran sees another boot clock and other start times than its host.
+#[tokio::test]
+async fn a_shifted_boot_clock_changes_nothing() {
+    const SHIFTED: &[&str] = &["unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"];
+    if !Command::new(SHIFTED[0]).args(&SHIFTED[1..]).arg("true").status().is_ok_and(|it| it.success()) {
+        eprintln!("SKIPPED: this test needs the right to make time namespaces (unshare --time)");
+        return;
+    }
+    let fixture = FileFixture::new();
+    let backend = open(fixture.directory(), "takeover");
+    let mut child = Process::start_by(SHIFTED, "hold key 60000", fixture.directory(), |_| {});
+    assert!(child.line().is_some_and(|line| line.starts_with("held")));
+    assert_eq!(try_grant(&backend, &request("key", LONG)).await, None, "it lives");
+    child.kill();
+    // The kernel kills the holder when the one that started it is gone.
+    let lease = loop {
+        if let Some(lease) = try_grant(&backend, &request("key", LONG)).await {
+            break lease;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // The other way round: this process holds the key, and it lives.
+    let mut child = Process::start_by(SHIFTED, "hold key 60000", fixture.directory(), |_| {});
+    assert_eq!(child.line().as_deref(), Some("refused"));
+    backend.release(&Owner::from(lease)).await.expect("release answers");
+
+    let mut child = Process::start_by(SHIFTED, "hold key 1000", fixture.directory(), |command| {
+        command.env("SYNCGUARD_TEST_OWNER_DEATH", "wait");
+    });
+    assert!(child.line().is_some_and(|line| line.starts_with("held")));
+    assert_eq!(try_grant(&backend, &request("key", LONG)).await, None, "it has not expired");
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    grant(&backend, &request("key", LONG)).await;
+}

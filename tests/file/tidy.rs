@@ -1,0 +1,54 @@
+//! The directories of other boots go by themselves; what is not ours stays.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use syncguard::file::FileFixture;
+
+use super::child::{LONG, grant, open, request};
+
+const OLD: &str = "00000000-1111-2222-3333-444444444444";
+const MIXED: &str = "00000000-1111-2222-3333-555555555555";
+const LINK: &str = "00000000-1111-2222-3333-666666666666";
+
+async fn until(condition: impl Fn() -> bool) -> bool {
+    for _ in 0..500 {
+        if condition() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+fn fill(directory: &Path, names: &[&str]) {
+    fs::create_dir_all(directory).expect("it can be made");
+    names.iter().for_each(|name| fs::write(directory.join(name), "{").expect("it can be written"));
+}
+
+#[tokio::test]
+async fn the_directories_of_other_boots_are_cleared_away() {
+    let fixture = FileFixture::new();
+    let root = fixture.directory();
+    let elsewhere = root.join("elsewhere");
+    let ours = ["k-key.held", "k-other.free", "k-a.next", "shard-00", "floor-00", "k-a.bell", "k-a.wait-0"];
+    fill(&root.join(OLD), &ours);
+    fill(&root.join(MIXED), &[&ours[..], &["notes.txt"]].concat());
+    fill(&elsewhere, &ours);
+    symlink(&elsewhere, root.join(LINK)).expect("a link can be made");
+    fill(&root.join("mine"), &ours);
+
+    let backend = open(root, "takeover");
+    let lease = grant(&backend, &request("key", LONG)).await;
+    assert!(until(|| !root.join(OLD).exists()).await, "an old boot's directory goes");
+    let mixed = || fs::read_dir(root.join(MIXED)).expect("it can be listed").count();
+    assert!(until(|| mixed() == 1).await, "of another only what this backend never made stays");
+    assert!(root.join(MIXED).join("notes.txt").exists());
+    for left in [&elsewhere, &root.join("mine")] {
+        assert_eq!(fs::read_dir(left).expect("it can be listed").count(), ours.len(), "{}", left.display());
+    }
+    assert!(root.join(LINK).is_symlink());
+    assert!(fixture.held(&lease.key).exists(), "this boot's is not touched");
+}

@@ -1,0 +1,69 @@
+//! The contract's rules, over Redis.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Commands;
+use syncguard::backend::Backend;
+use syncguard::conformance::Fixture;
+use syncguard::lock::{Fence, Key, redis_keys};
+use syncguard::settings::Setting;
+
+use crate::support::redis_server::RedisServer;
+use crate::{backend_with, text};
+
+/// A prefix of its own on a server that the rules share while any of them runs.
+struct RedisFixture {
+    server: Arc<RedisServer>,
+    prefix: String,
+}
+
+impl RedisFixture {
+    fn start() -> RedisFixture {
+        static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut shared = SERVER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let server = shared.upgrade().unwrap_or_else(|| Arc::new(RedisServer::start()));
+        *shared = Arc::downgrade(&server);
+        RedisFixture { server, prefix: format!("rule{}", COUNT.fetch_add(1, Ordering::Relaxed)) }
+    }
+
+    fn open(&self, cleanup: bool) -> Arc<dyn Backend> {
+        let options = [("keyPrefix", text(&self.prefix)), ("cleanupInIsLocked", Setting::Flag(cleanup))];
+        Arc::new(backend_with(&self.server.url(), &options))
+    }
+}
+
+#[async_trait]
+impl Fixture for RedisFixture {
+    async fn backend(&self) -> Arc<dyn Backend> {
+        self.open(false)
+    }
+
+    async fn backend_with_clean_up(&self) -> Arc<dyn Backend> {
+        self.open(true)
+    }
+
+    async fn set_fence(&self, key: &Key, fence: Option<Fence>) {
+        let name = redis_keys(&self.prefix, key).unwrap().fence;
+        let mut client = self.server.client();
+        match fence {
+            Some(fence) => client.set::<_, _, ()>(name, fence.value()).unwrap(),
+            None => client.del::<_, ()>(name).unwrap(),
+        }
+    }
+
+    async fn spoil(&self, key: &Key) {
+        let name = redis_keys(&self.prefix, key).unwrap().lock;
+        self.server.client().set::<_, _, ()>(name, r#"{"lockId":"AAAAAAAAAAAAAAAAAAAAAA"}"#).unwrap();
+    }
+
+    /// The key vanishes at its PX.
+    fn tolerance(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+syncguard::conformance_suite!(RedisFixture::start());

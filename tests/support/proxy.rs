@@ -1,0 +1,104 @@
+//! A TCP relay between a backend and its server that loses what it is told to lose.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+#[derive(Default)]
+struct Shared {
+    refusing: AtomicBool,
+    stopped: AtomicBool,
+    accepted: AtomicUsize,
+    open: Mutex<Vec<Relay>>,
+}
+
+/// One connection's two sockets, and whether its replies vanish.
+struct Relay {
+    client: TcpStream,
+    server: TcpStream,
+    muted: Arc<AtomicBool>,
+}
+
+pub struct Proxy {
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    pub fn to(server: u16) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("a bound address").port();
+        let shared = Arc::new(Shared::default());
+        let accepting = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if accepting.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                if accepting.refusing.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                accepting.accepted.fetch_add(1, Ordering::SeqCst);
+                let muted = Arc::new(AtomicBool::new(false));
+                copy(&client, &server, None);
+                copy(&server, &client, Some(muted.clone()));
+                accepting.open.lock().unwrap().push(Relay { client, server, muted });
+            }
+        });
+        Proxy { port, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How many connections there have been.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// From now on requests of the open connections go through, and their replies vanish.
+    pub fn mute(&self) {
+        self.shared.open.lock().unwrap().iter().for_each(|relay| relay.muted.store(true, Ordering::SeqCst));
+    }
+
+    /// Whether new connections are closed at once.
+    pub fn refuse(&self, on: bool) {
+        self.shared.refusing.store(on, Ordering::SeqCst);
+    }
+
+    /// Cuts every connection there is.
+    pub fn cut(&self) {
+        for relay in self.shared.open.lock().unwrap().drain(..) {
+            let _ = relay.client.shutdown(Shutdown::Both);
+            let _ = relay.server.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.cut();
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn copy(from: &TcpStream, to: &TcpStream, muted: Option<Arc<AtomicBool>>) {
+    let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if muted.as_ref().is_some_and(|muted| muted.load(Ordering::SeqCst)) {
+                continue;
+            }
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    });
+}

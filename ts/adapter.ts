@@ -1,0 +1,158 @@
+import { ATTEMPT } from "./backend.js";
+import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
+import { reasonOf } from "./disposal.js";
+import { adapters, type AttemptRunner } from "./environment.js";
+import { LockError } from "./errors.js";
+import type { Failure, Settlement } from "./native.js";
+import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, LockErrorCode, OnReleaseError } from "./types.js";
+
+/** What one acquire of a JavaScript backend takes. */
+export interface Order {
+  key: string;
+  signal: AbortSignal | undefined;
+  /** For a native backend below a layer: renewal is its own, and so is asking under the engine's lock id. */
+  native: boolean;
+  autoExtend: unknown;
+  onReleaseError: OnReleaseError | undefined;
+}
+
+interface Try<C> {
+  answer: Promise<AsyncLock<C> | undefined>;
+  failedUndos: number;
+}
+
+/**
+ * One `lock()` over a JavaScript backend, as the engine sees it: it asks for attempts and undos by the names
+ * that it gives to the attempts, and this keeps what the backend answered under each name.
+ */
+export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
+  readonly slot = adapters.add(this);
+  private readonly tries = new Map<string, Try<C>>();
+  private readonly thrown = new Map<number, unknown>();
+  private locking = true;
+
+  constructor(
+    private readonly backend: LockBackend<C>,
+    private readonly order: Order,
+  ) {}
+
+  /** The handle of the attempt that the engine accepted: the backend's own, if it made one. */
+  async granted(name: string): Promise<AsyncLock<C>> {
+    const result = await this.tries.get(name)?.answer;
+    if (result === undefined) throw new LockError("Internal", "the engine accepted an attempt that was not granted");
+    return result;
+  }
+
+  /** The error that the backend threw, itself. */
+  thrownFor(failure: Failure): { error: unknown } | undefined {
+    const number = failure.foreign;
+    return number !== undefined && this.thrown.has(number) ? { error: this.thrown.get(number) } : undefined;
+  }
+
+  /** The engine has settled this lock; only undos can still come. */
+  settled(): void {
+    this.locking = false;
+    this.removeIfIdle();
+  }
+
+  async attempt(name: string, ttlMs: number): Promise<Settlement> {
+    const answer = this.acquire(name, ttlMs);
+    const entry: Try<C> = { answer: answer.catch(() => undefined), failedUndos: 0 };
+    this.tries.set(name, entry);
+    try {
+      const result = await answer;
+      if (result === undefined) {
+        this.forget(name);
+        return { granted: false };
+      }
+      const { expiresAtMs } = result;
+      return { granted: true, expiresAtMs: Number.isFinite(expiresAtMs) ? expiresAtMs : Date.now() + ttlMs };
+    } catch (error) {
+      this.forget(name);
+      return this.failure(error);
+    }
+  }
+
+  async undo(name: string): Promise<Settlement> {
+    const entry = this.tries.get(name);
+    const result = await entry?.answer;
+    if (entry === undefined || result === undefined) return { ok: false, reason: "not-found" };
+    try {
+      const answer = await this.release(result);
+      this.forget(name);
+      const reason = reasonOf(answer);
+      return answer.ok || reason === undefined ? { ok: answer.ok } : { ok: false, reason };
+    } catch (error) {
+      // The engine tries once more at most.
+      if (++entry.failedUndos > 1) this.forget(name);
+      return this.failure(error);
+    }
+  }
+
+  private async acquire(name: string, ttlMs: number): Promise<AsyncLock<C> | undefined> {
+    const { key, signal, native, autoExtend, onReleaseError } = this.order;
+    const opts: Record<string | symbol, unknown> = { key, ttlMs };
+    if (signal !== undefined) opts.signal = signal;
+    if (native && autoExtend !== undefined) opts.autoExtend = autoExtend;
+    if (native) Object.defineProperty(opts, ATTEMPT, { value: { key, lockId: name } });
+    const result = await this.backend.acquire(opts as never);
+    if (result?.ok === false) return undefined;
+    if (result?.ok === true && typeof result.lockId === "string") {
+      return isHandle(result)
+        ? (result as AsyncLock<C>)
+        : createDisposableHandle(this.backend, result as AcquireOk<C>, key, onReleaseError);
+    }
+    throw new LockError("Internal", "acquire() of the backend answered neither a grant with a lockId nor { ok: false }");
+  }
+
+  private async release(result: AsyncLock<C>): Promise<{ ok: boolean }> {
+    // A handle of this package knows whether it was released; of others only the backend can be asked.
+    const releasable = releasableOf(result);
+    if (releasable === undefined) return this.backend.release({ lockId: result.lockId });
+    return releasable.done ? { ok: false } : result.release();
+  }
+
+  /** This attempt is over: its grant was released, or there was none, or nobody will try again. */
+  forget(name: string): void {
+    this.tries.delete(name);
+    this.removeIfIdle();
+  }
+
+  private removeIfIdle(): void {
+    if (!this.locking && this.tries.size === 0) adapters.remove(this.slot);
+  }
+
+  /** What the engine needs to know of an error; the error itself stays here. */
+  private failure(error: unknown): Failure {
+    const foreign = this.thrown.size + 1;
+    this.thrown.set(foreign, error);
+    const lockError = asLockError(error);
+    const code = lockError?.code ?? "Internal";
+    const retryable = lockError?.context?.retryable ?? RETRYABLE.has(code);
+    const outcome = lockError?.context?.outcome ?? (code === "NetworkTimeout" ? "unknown" : "not-applied");
+    return { failed: true, code, message: "the backend's own error", retryable, outcome, foreign };
+  }
+}
+
+/** What a LockError says about retries where its context does not. */
+const RETRYABLE: ReadonlySet<LockErrorCode> = new Set<LockErrorCode>(["ServiceUnavailable", "RateLimited"]);
+
+const CODES: ReadonlySet<unknown> = new Set<LockErrorCode>([
+  "ServiceUnavailable",
+  "AuthFailed",
+  "InvalidArgument",
+  "RateLimited",
+  "NetworkTimeout",
+  "AcquisitionTimeout",
+  "Aborted",
+  "Internal",
+  "LeaseLost",
+]);
+
+/** A LockError, also one of another copy of this package. */
+function asLockError(error: unknown): LockError | undefined {
+  const given = error as Partial<LockError> | null | undefined;
+  return given instanceof Error && given.name === "LockError" && CODES.has((given as LockError).code)
+    ? (given as LockError)
+    : undefined;
+}

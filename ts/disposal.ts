@@ -1,0 +1,132 @@
+import { LockError } from "./errors.js";
+import { orAborted, quietly, refuseAborted } from "./signals.js";
+import type { OnReleaseError, ReleaseResult } from "./types.js";
+
+/** What a disposal needs to report: whose it is, and to whom. */
+export interface Disposal {
+  readonly lockId: string;
+  readonly key: string;
+  readonly onReleaseError: OnReleaseError | undefined;
+  readonly disposeTimeoutMs: number | undefined;
+}
+
+/** Timers of Node.js count to 2^31 - 1; longer bounds are no bounds (25 days). */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Releases within the disposal's bound. Never throws: whatever goes wrong is reported. */
+export async function dispose(release: () => Promise<unknown>, disposal: Disposal): Promise<void> {
+  try {
+    const bound = disposal.disposeTimeoutMs;
+    await (bound === undefined || bound > LONGEST_TIMER_MS ? release() : within(bound, release()));
+  } catch (error) {
+    reportReleaseError(error, disposal);
+  }
+}
+
+/** Tells `onReleaseError`, or the default log, of a release that nobody else can hear of. */
+export function reportReleaseError(thrown: unknown, disposal: Disposal): void {
+  const error = thrown instanceof Error ? thrown : new Error("release failed with something that is no Error", { cause: thrown });
+  const { onReleaseError, lockId, key } = disposal;
+  quietly(() => {
+    if (onReleaseError) return onReleaseError(error, { lockId, key, source: "disposal" });
+    if (process.env.NODE_ENV !== "production" || process.env.SYNCGUARD_DEBUG === "true") {
+      console.error(`[syncguard] a lock could not be released: ${describe(error, disposal)}`);
+    }
+    return undefined;
+  });
+}
+
+/** Name and code, and the message unless it would give away the lock id or the key. */
+function describe(error: Error, { lockId, key }: Disposal): string {
+  const name = error instanceof LockError ? `${error.name} ${error.code}` : error.name;
+  return error.message.includes(lockId) || error.message.includes(key) ? name : `${name}: ${error.message}`;
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const context = { retryable: true, outcome: "unknown" } as const;
+      reject(new LockError("NetworkTimeout", `the release took longer than disposeTimeoutMs (${ms} ms)`, context));
+    }, ms).unref();
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Why an operation answered no, for telemetry: where neither printing nor comparing sees it. */
+const REASON = Symbol.for("syncguard.reason");
+
+export function refusal(reason: string | undefined): { ok: false } {
+  const answer: { ok: false } = { ok: false };
+  if (reason !== undefined) Object.defineProperty(answer, REASON, { value: reason });
+  return answer;
+}
+
+export function reasonOf(answer: object): string | undefined {
+  const reason = (answer as Record<symbol, unknown>)[REASON];
+  return typeof reason === "string" ? reason : undefined;
+}
+
+/** The release of one lease: once with an answer, however often it is called and disposed of. */
+export abstract class Releasable {
+  /** Whether release() has been called: the lease is no longer valid. */
+  protected ended = false;
+  private answered = false;
+  private running: Promise<ReleaseResult> | undefined;
+  private disposing: Promise<void> | undefined;
+
+  protected constructor(readonly disposal: Disposal) {}
+
+  /** Sends one release. Must not throw synchronously. */
+  protected abstract send(signal: AbortSignal | undefined): Promise<ReleaseResult>;
+
+  /** The lease has ended, whatever the store will say. */
+  protected end(): void {
+    this.ended = true;
+  }
+
+  /** Whether a release was answered, so that another one would say `{ ok: false }` without I/O. */
+  get done(): boolean {
+    return this.answered;
+  }
+
+  /** Ends the lease; see `DisposableLockHandle.release`. */
+  release(signal: AbortSignal | undefined): Promise<ReleaseResult> {
+    const first = this.running === undefined && !this.answered && !signal?.aborted;
+    return first ? (this.running = this.once(signal)) : this.again(signal);
+  }
+
+  private async once(signal: AbortSignal | undefined): Promise<ReleaseResult> {
+    this.end();
+    try {
+      const result = await this.send(signal);
+      this.answered = true;
+      return result;
+    } finally {
+      this.running = undefined;
+    }
+  }
+
+  /** Nothing to do after an answer; after another call's error, what that call could not do. */
+  private async again(signal: AbortSignal | undefined): Promise<ReleaseResult> {
+    refuseAborted(signal);
+    while (this.running !== undefined) {
+      const other = this.running.then(
+        () => true,
+        () => false,
+      );
+      if (await orAborted(other, signal)) return { ok: false };
+    }
+    return this.answered ? { ok: false } : this.release(signal);
+  }
+
+  /** Releases if that is still to be done. Idempotent, never throws. */
+  dispose(disposal: Disposal = this.disposal): Promise<void> {
+    this.disposing ??= this.answered ? Promise.resolve() : dispose(() => this.release(undefined), disposal);
+    return this.disposing;
+  }
+}

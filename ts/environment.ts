@@ -1,0 +1,106 @@
+// What one JavaScript environment (the main thread, or a worker) knows: the events of the native side arrive here.
+// A thread has its own copy of this module, so its state needs no locks.
+
+import { isMainThread } from "node:worker_threads";
+import { type Failure, native, type Settlement } from "./native.js";
+
+/** Hears that a lease is lost or near its local deadline. */
+export interface LossListener {
+  lost(failure: Failure): void;
+}
+
+/** One per-call adapter of a JavaScript backend. */
+export interface AttemptRunner {
+  attempt(lockId: string, ttlMs: number): Promise<Settlement>;
+  undo(lockId: string): Promise<Settlement>;
+}
+
+/** The callbacks of one lease file. */
+export interface FileListener {
+  lost(failure: Failure): void;
+  isAlive(pid: number): boolean;
+}
+
+/** Answers the password for one connect; `user` where the same source tells it. */
+export type PasswordSource = () => Promise<{ text: string; user?: string }>;
+
+/** Things that the native side names by number. */
+class Slots<T> {
+  private readonly things = new Map<number, T>();
+  private last = 0;
+
+  add(thing: T): number {
+    this.things.set(++this.last, thing);
+    return this.last;
+  }
+
+  get(slot: number): T | undefined {
+    return this.things.get(slot);
+  }
+
+  remove(slot: number): void {
+    this.things.delete(slot);
+  }
+
+  get size(): number {
+    return this.things.size;
+  }
+}
+
+export const adapters = new Slots<AttemptRunner>();
+export const passwords = new Slots<PasswordSource>();
+export const files = new Slots<FileListener>();
+
+/** The leases that native handles of this environment hold, by lock id. */
+export const leases = new Map<string, LossListener>();
+
+const stores = new WeakMap<object, number>();
+let lastStore = 0;
+
+/** The number of a JavaScript backend object: waiters on one object share a queue. */
+export function storeOf(backend: object): number {
+  let store = stores.get(backend);
+  if (store === undefined) stores.set(backend, (store = ++lastStore));
+  return store;
+}
+
+native.attach((event, a, b, c, d) => {
+  switch (event) {
+    case "lost":
+      leases.get(a as string)?.lost(b as Failure);
+      break;
+    case "attempt":
+      answer(a as number, () => adapters.get(b as number)?.attempt(c as string, d as number));
+      break;
+    case "undo":
+      answer(a as number, () => adapters.get(b as number)?.undo(c as string));
+      break;
+    case "password":
+      answer(a as number, () => passwords.get(b as number)?.());
+      break;
+    case "fileLost":
+      files.get(a as number)?.lost(b as Failure);
+      break;
+    case "probe":
+      native.settle(a as number, { ok: files.get(b as number)?.isAlive(c as number) ?? true });
+      break;
+  }
+}, !isMainThread);
+
+/** Settles a call in any case; the dispatcher never throws. */
+function answer(call: number, run: () => Promise<Settlement> | undefined): void {
+  const work = run() ?? Promise.resolve<Settlement>({ ok: false, reason: "not-found" });
+  work.then(
+    (result) => native.settle(call, result),
+    () => native.settle(call, PASSWORD_FAILED),
+  );
+}
+
+// Runners never reject; password sources do. Neither what the function threw nor what it answered may be told: it may hold the secret.
+const PASSWORD_FAILED: Failure = {
+  failed: true,
+  code: "AuthFailed",
+  message: "the password function failed or did not answer a string",
+  retryable: false,
+  outcome: "not-applied",
+};

@@ -1,0 +1,200 @@
+import { Adapter } from "./adapter.js";
+import { close, leaseOf, type Opened, openedOf } from "./backend.js";
+import { callback, requireBackend } from "./checks.js";
+import { dispose, type Disposal } from "./disposal.js";
+import { leases, storeOf } from "./environment.js";
+import { errorOf, invalid, isFailure } from "./errors.js";
+import { handleOf, type Lease } from "./handle.js";
+import { type Failure, native } from "./native.js";
+import { acquisitionOf, BACKEND_DEFAULTS, keepOf, own } from "./nouns.js";
+import { cancellable, joinSignals, refuseAborted, signalOf } from "./signals.js";
+import { openedBelow } from "./telemetry.js";
+import type {
+  AcquireOk,
+  AcquisitionOptions,
+  AsyncLock,
+  BackendCapabilities,
+  HeldLock,
+  LockBackend,
+  LockConfig,
+  LockFunction,
+  NativeBackend,
+  NativeLockHandle,
+  OnLeaseLost,
+  OnReleaseError,
+} from "./types.js";
+
+type Config = LockConfig & { acquisition?: AcquisitionOptions };
+
+/** What a call of `lock()` says, by own properties; what Rust validates is still as it was given. */
+interface Call {
+  key: string;
+  ttlMs: unknown;
+  acquisition: unknown;
+  autoExtend: unknown;
+  signal: AbortSignal | undefined;
+  leave: () => void;
+  onReleaseError: OnReleaseError | undefined;
+  onLeaseLost: OnLeaseLost | undefined;
+}
+
+function read(fn: unknown, config: Config): Call {
+  if (typeof fn !== "function") throw invalid(`fn must be a function; ${typeof fn} was given`);
+  const acquisition = own(config, "acquisition");
+  const first = signalOf(own(config, "signal"));
+  const second = typeof acquisition === "object" ? signalOf(own(acquisition, "signal")) : undefined;
+  const onReleaseError = callback("onReleaseError", own(config, "onReleaseError"));
+  const onLeaseLost = callback("onLeaseLost", own(config, "onLeaseLost")) ?? warnOfLoss;
+  refuseAborted(first);
+  refuseAborted(second);
+  const ttlMs = own(config, "ttlMs");
+  return {
+    key: own(config, "key") as string,
+    ttlMs: ttlMs === undefined ? BACKEND_DEFAULTS.ttlMs : ttlMs,
+    acquisition: acquisitionOf(acquisition),
+    autoExtend: own(config, "autoExtend"),
+    onReleaseError,
+    onLeaseLost,
+    ...joinSignals(first, second),
+  };
+}
+
+/** The default of `onLeaseLost`: one warning, which names neither key nor lock id. */
+function warnOfLoss(): void {
+  process.emitWarning(
+    "A lock was lost while its function ran: somebody else may hold it now. Watch handle.signal, use autoExtend or " +
+      "a longer ttlMs, and give onLeaseLost to hear of it.",
+    { type: "LeaseLost", code: "SYNCGUARD_LEASE_LOST" },
+  );
+}
+
+/** Acquires with retries, runs `fn` and releases, on a native backend. */
+async function lockNative<T>(
+  parts: Opened,
+  fn: (handle: HeldLock) => Promise<T> | T,
+  config: Config,
+): Promise<T> {
+  const call = read(fn, config);
+  const { key, ttlMs, acquisition, signal } = call;
+  const keep = keepOf(call.autoExtend);
+  const { client } = parts;
+  const answer =
+    signal === undefined
+      ? await client.lock(null, key, ttlMs, acquisition, keep)
+      : await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep));
+  call.leave();
+  if (isFailure(answer)) throw errorOf(answer, { key }, signal);
+  const lease = leaseOf(parts, answer, key, call.onReleaseError);
+  lease.listen(call.onLeaseLost);
+  try {
+    return await fn(handleOf(lease));
+  } finally {
+    lease.lostIfPast();
+    await lease.dispose();
+    lease.lostIfGone();
+  }
+}
+
+/** The same on a backend whose attempts are JavaScript: the engine asks for them through an adapter. */
+async function lockJavaScript<C extends BackendCapabilities, T>(
+  backend: LockBackend<C>,
+  fn: (handle: AsyncLock<C>) => Promise<T> | T,
+  config: Config,
+): Promise<T> {
+  const below = openedBelow(backend);
+  const call = read(fn, config);
+  const { key, ttlMs, acquisition, signal, autoExtend } = call;
+  if (below === undefined && keepOf(autoExtend) !== null) {
+    throw invalid("autoExtend works on native backends only; this backend is written in JavaScript");
+  }
+  const inner = below?.client ?? null;
+  const store = storeOf(backend);
+  const onReleaseError = call.onReleaseError ?? below?.onReleaseError;
+  const adapter = new Adapter(backend, { key, signal, native: below !== undefined, autoExtend, onReleaseError });
+  const { slot } = adapter;
+  try {
+    const answer =
+      signal === undefined
+        ? await native.lockForeign(slot, store, inner, null, key, ttlMs, acquisition)
+        : await cancellable(signal, (cancel) =>
+            native.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition),
+          );
+    if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
+    const handle = await adapter.granted(answer.lockId);
+    const { lockId } = handle;
+    const disposal: Disposal = { lockId, key, onReleaseError, disposeTimeoutMs: below?.disposeTimeoutMs };
+    const lease = leases.get(lockId) as Lease | undefined;
+    lease?.listen(call.onLeaseLost);
+    try {
+      return await fn(handle);
+    } finally {
+      lease?.lostIfPast();
+      await dispose(async () => {
+        const released = await native.releaseForeign(null, answer.lockId);
+        if (isFailure(released)) throw errorFrom(adapter, released, key, undefined);
+      }, disposal);
+      adapter.forget(answer.lockId);
+      lease?.lostIfGone();
+    }
+  } finally {
+    call.leave();
+    adapter.settled();
+  }
+}
+
+/** The error of a failed call: the backend's own object where it was the backend that failed. */
+function errorFrom<C extends BackendCapabilities>(
+  adapter: Adapter<C>,
+  failure: Failure,
+  key: string,
+  signal: AbortSignal | undefined,
+): unknown {
+  const thrown = adapter.thrownFor(failure);
+  return thrown === undefined ? errorOf(failure, { key }, signal) : thrown.error;
+}
+
+/**
+ * Acquires `config.key` with retries, runs `fn` with the handle, and releases in any case. What `fn` throws is what
+ * the caller sees; a release that fails goes to `onReleaseError`, a lease that was lost meanwhile to `onLeaseLost`.
+ * Aborting the signal ends the acquisition, never the release.
+ * @throws LockError AcquisitionTimeout after the last try or `acquisition.timeoutMs`; Aborted; InvalidArgument; or
+ *   the store's own error when retries do not help.
+ */
+export function lock<T, C extends BackendCapabilities>(
+  backend: NativeBackend<C>,
+  fn: (handle: AcquireOk<C> & NativeLockHandle) => Promise<T> | T,
+  config: LockConfig & { acquisition?: AcquisitionOptions },
+): Promise<T>;
+export function lock<T, C extends BackendCapabilities>(
+  backend: LockBackend<C>,
+  fn: (handle: AsyncLock<C>) => Promise<T> | T,
+  config: LockConfig & { acquisition?: AcquisitionOptions },
+): Promise<T>;
+export async function lock<T, C extends BackendCapabilities>(
+  backend: LockBackend<C>,
+  fn: (handle: any) => Promise<T> | T,
+  config: LockConfig & { acquisition?: AcquisitionOptions },
+): Promise<T> {
+  requireBackend(backend, "acquire", "release");
+  const parts = openedOf(backend);
+  return parts === undefined ? lockJavaScript(backend, fn, config) : lockNative(parts, fn, config);
+}
+
+/** @internal The function that `createLock` answers. */
+export function lockFunctionOf(parts: Opened): LockFunction {
+  const run = async <T>(fn: (handle: HeldLock) => Promise<T> | T, config: Config): Promise<T> =>
+    lockNative(parts, fn, config);
+  const end = () => close(parts);
+  return Object.assign(run, { close: end, [Symbol.asyncDispose]: end });
+}
+
+/**
+ * A `lock` that is bound to a backend, for those who write one in JavaScript. `fn` gets no argument.
+ * @throws LockError InvalidArgument when it is no backend.
+ */
+export function createAutoLock<C extends BackendCapabilities>(
+  backend: LockBackend<C>,
+): <T>(fn: () => Promise<T> | T, config: LockConfig & { acquisition?: AcquisitionOptions }) => Promise<T> {
+  requireBackend(backend, "acquire", "release");
+  return async (fn, config) => lock(backend, typeof fn === "function" ? () => fn() : fn, config);
+}

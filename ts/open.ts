@@ -1,0 +1,60 @@
+import { close, type Opened } from "./backend.js";
+import { callback } from "./checks.js";
+import { entriesOf } from "./entries.js";
+import { passwords, type PasswordSource } from "./environment.js";
+import { errorOf, invalid, isFailure, unwrap } from "./errors.js";
+import { type Entries, type Kind, native } from "./native.js";
+import { own } from "./nouns.js";
+import { kindOf } from "./targets/kinds.js";
+import { describe, resolveTarget, type TargetKind } from "./targets/target.js";
+import type { BackendConfig } from "./types.js";
+
+/**
+ * Opens a backend, without I/O: it connects on first use.
+ * @throws LockError InvalidArgument for a target or options that make no sense.
+ */
+export function open(kind: TargetKind, target: unknown, options: unknown): Opened {
+  const resolved = resolveTarget(kind, target);
+  return openNative(kind.kind, resolved.target, options, resolved.password);
+}
+
+/** The same for the root entry, where the target says which store it is. Connects, and closes again when that fails. */
+export async function openAny(target: unknown, options: unknown): Promise<Opened> {
+  const given = target === undefined ? process.env.SYNCGUARD_URL || undefined : target;
+  const parts = given === undefined ? openNative("default", null, options) : open(kindOf(given), given, options);
+  const answer = await parts.client.check();
+  if (!isFailure(answer)) return parts;
+  await close(parts).catch(() => {});
+  throw errorOf(answer);
+}
+
+/** Makes the PostgreSQL tables. */
+export async function setup(kind: TargetKind, target: unknown, options: unknown): Promise<void> {
+  const resolved = resolveTarget(kind, target);
+  const entries = optionsOf(options);
+  const slot = resolved.password && passwords.add(resolved.password);
+  try {
+    unwrap(await native.setupSchema(resolved.target, entries, slot ?? null));
+  } finally {
+    if (slot !== undefined) passwords.remove(slot);
+  }
+}
+
+function openNative(kind: Kind, target: string | Entries | null, options: unknown, password?: PasswordSource): Opened {
+  const entries = optionsOf(options);
+  const onReleaseError = callback("onReleaseError", own(options as BackendConfig | undefined, "onReleaseError"));
+  const passwordSlot = password && passwords.add(password);
+  const client = native.open(kind, target, entries, passwordSlot ?? null);
+  if (isFailure(client)) {
+    if (passwordSlot !== undefined) passwords.remove(passwordSlot);
+    throw errorOf(client);
+  }
+  return { client, onReleaseError, disposeTimeoutMs: client.info.disposeTimeoutMs, passwordSlot };
+}
+
+function optionsOf(options: unknown): Entries {
+  if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
+    throw invalid(`options must be an object; ${describe(options)} was given`);
+  }
+  return entriesOf(options, "onReleaseError");
+}
