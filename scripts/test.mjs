@@ -16,13 +16,16 @@ const testsOf = (suite) => {
     .map((name) => join(folder, name))
 }
 
-/** One server of a slow-starting kind for all files of a run. */
+/** One server of each slow-starting kind for all files of a run. */
 async function sharedServers() {
   const { isLeftOut } = await import('../__test__/support/needs.mjs')
-  if (isLeftOut('postgres')) return { env: {}, stop: async () => {} }
-  const { PostgresServer } = await import('../__test__/support/servers.mjs')
-  const postgres = await PostgresServer.start()
-  return { env: { SYNCGUARD_TEST_POSTGRES: String(postgres.port) }, stop: () => postgres.stop() }
+  const { FirestoreEmulator, PostgresServer } = await import('../__test__/support/servers.mjs')
+  const kinds = Object.entries({ postgres: PostgresServer, firestore: FirestoreEmulator }).filter(([kind]) => !isLeftOut(kind))
+  const servers = await Promise.all(kinds.map(async ([kind, Server]) => [`SYNCGUARD_TEST_${kind.toUpperCase()}`, await Server.start()]))
+  return {
+    env: Object.fromEntries(servers.map(([name, { port }]) => [name, String(port)])),
+    stop: () => Promise.all(servers.map(([, server]) => server.stop()))
+  }
 }
 
 async function runNodeTests(files) {

@@ -4,7 +4,7 @@ import { isLeftOut, skipWithout } from '../support/needs.mjs'
 import { FirestoreEmulator, PostgresServer, RedisServer } from '../support/servers.mjs'
 
 const { exports } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
-const START = { redis: () => RedisServer.start(), postgres: () => PostgresServer.shared(), firestore: () => FirestoreEmulator.start() }
+const START = { redis: () => RedisServer.start(), postgres: () => PostgresServer.shared(), firestore: () => FirestoreEmulator.shared() }
 
 const storeOf = (example) => Object.keys(START).find((store) => example.includes(store))
 const isMissing = (store) => exports[`./${store}`] === undefined

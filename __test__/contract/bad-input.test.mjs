@@ -80,6 +80,16 @@ const ofBackend = {
       'a pool of no connections': [{ poolSize: 0 }, 'poolSize']
     }
   },
+  firestore: {
+    targets: ['firestore://', 'firestore:p', 'firestore://p/db/more', 'firestore://p?x=1', 'https://firestore.googleapis.com', 'project', ''],
+    options: {
+      'a collection with a slash': [{ collection: 'a/b' }, 'collection'],
+      'an empty collection': [{ collection: '' }, 'collection'],
+      'a fence collection that is reserved': [{ fenceCollection: '__fences__' }, 'fenceCollection'],
+      'a fence collection that is no text': [{ fenceCollection: 5 }, 'fenceCollection'],
+      'equal collections': [{ collection: 'same', fenceCollection: 'same' }, 'fenceCollection']
+    }
+  },
   file: {
     targets: ['', 'file:'],
     options: { 'an unknown ownerDeath': [{ ownerDeath: 'forget' }, 'ownerDeath'] }

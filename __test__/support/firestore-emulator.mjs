@@ -1,17 +1,36 @@
 // The Firestore emulator of the Google Cloud CLI.
-import { program } from './needs.mjs'
-import { isListening, onFreePort, ServerProcess } from './server-process.mjs'
+import { existsSync, realpathSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { findProgram, howToGet } from './needs.mjs'
+import { onFreePort, ServerProcess } from './server-process.mjs'
+
+const MAIN = 'com.google.cloud.datastore.emulator.firestore.CloudFirestore'
 
 export class FirestoreEmulator extends ServerProcess {
   static async start() {
     const emulator = new FirestoreEmulator()
+    // Java itself: gcloud would start a script that starts Java, and keep both.
+    const [java, jar] = [findProgram('java'), emulatorJar()]
+    if (java === undefined || jar === undefined) throw howToGet('firestore', java === undefined ? 'java' : 'the emulator')
     await onFreePort((port) => {
       emulator.port = port
-      const args = ['emulators', 'firestore', 'start', `--host-port=127.0.0.1:${port}`, '--quiet']
-      // A process group of its own: gcloud starts a script that starts Java.
-      return emulator.spawn(program('gcloud', 'firestore'), args, { detached: true }, () => isListening(port))
+      const args = ['-Duser.language=en', '-cp', jar, MAIN, '--host=127.0.0.1', `--port=${port}`]
+      return emulator.spawn(java, args, {}, () => emulator.#answers())
     })
     return emulator
+  }
+
+  /** The run's own emulator, as the driver of the tests started it; else one for this process. */
+  static async shared() {
+    const port = Number(process.env.SYNCGUARD_TEST_FIRESTORE)
+    if (!port) return FirestoreEmulator.start()
+    const emulator = new FirestoreEmulator()
+    emulator.port = port
+    return emulator
+  }
+
+  async #answers() {
+    return fetch(`http://${this.host}/`).then((answer) => answer.ok, () => false)
   }
 
   /** For FIRESTORE_EMULATOR_HOST. */
@@ -19,27 +38,46 @@ export class FirestoreEmulator extends ServerProcess {
     return `127.0.0.1:${this.port}`
   }
 
-  get url() {
-    return `firestore://syncguard-test`
+  /** The test's own access to a project's documents. Projects are made by use. */
+  database(project) {
+    return new Database(`http://${this.host}/v1/projects/${project}/databases/(default)/documents`)
+  }
+}
+
+/** Documents by the REST interface: fields are as in the vectors, `{ stringValue }` and the like. */
+class Database {
+  #documents
+
+  constructor(documents) {
+    this.#documents = documents
   }
 
-  signal(name) {
-    if (this.pid === undefined) return
-    try {
-      process.kill(-this.pid, name)
-    } catch {
-      // It has ended.
-    }
+  /** The fields of a document, or null. */
+  async get(collection, id) {
+    return (await this.#request('GET', collection, id))?.fields ?? null
   }
 
-  /** What the emulator holds is told by its REST interface. */
-  async document(path) {
-    const answer = await fetch(`http://${this.host}/v1/projects/syncguard-test/databases/(default)/documents/${path}`)
-    return answer.status === 404 ? null : (await answer.json()).fields
+  async put(collection, id, fields) {
+    await this.#request('PATCH', collection, id, JSON.stringify({ fields }))
   }
 
-  /** Deletes every document. */
-  async clear() {
-    await fetch(`http://${this.host}/emulator/v1/projects/syncguard-test/databases/(default)/documents`, { method: 'DELETE' })
+  async delete(collection, id) {
+    await this.#request('DELETE', collection, id)
   }
+
+  async #request(method, collection, id, body) {
+    const url = `${this.#documents}/${collection}/${encodeURIComponent(id)}`
+    const answer = await fetch(url, { method, body, headers: { authorization: 'Bearer owner' } })
+    if (answer.status === 404) return null
+    if (!answer.ok) throw new Error(`${method} ${url}: ${answer.status} ${await answer.text()}`)
+    return answer.json()
+  }
+}
+
+/** gcloud keeps its emulators beside itself, wherever it was installed. */
+function emulatorJar() {
+  const gcloud = findProgram('gcloud')
+  if (gcloud === undefined) return undefined
+  const sdk = dirname(dirname(realpathSync(gcloud)))
+  return [join(sdk, 'platform', 'cloud-firestore-emulator', 'cloud-firestore-emulator.jar')].find(existsSync)
 }
