@@ -110,7 +110,7 @@ eachBackend(
       await lock(backend, () => {}, { key: uniqueKey() })
       for (const wrap of [(key, signal) => backend.acquire({ key, ttlMs: 30_000, signal }), (key, signal) => lock(backend, () => assert.fail('fn ran'), { key, signal })]) {
         const key = uniqueKey()
-        const held = proxy.holdReplyTo(key)
+        const held = proxy.holdReplyTo(...fixture.grantOf(key))
         const controller = new AbortController()
         const call = wrap(key, controller.signal)
         call.catch(() => {})
@@ -151,7 +151,7 @@ eachBackend(
       const backend = open({ operationTimeoutMs: 1000 })
       await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
       const key = uniqueKey('swallowed')
-      const swallowed = proxy.swallowReplyTo(key)
+      const swallowed = proxy.swallowReplyTo(fixture.grantOf(key))
       let seen
       const work = lock(
         backend,
@@ -171,7 +171,7 @@ eachBackend(
       const backend = open({ operationTimeoutMs: 400 })
       await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
       const key = uniqueKey('swallowed')
-      const swallowed = proxy.swallowReplyTo(key, { keep: true })
+      const swallowed = proxy.swallowReplyTo(fixture.grantOf(key), { keep: true })
       const error = await rejectsWith(backend.acquire({ key, ttlMs: 30_000 }), 'NetworkTimeout')
       assert.equal(error.context.outcome, 'unknown')
       const connection = await swallowed
@@ -182,8 +182,9 @@ eachBackend(
     test('a connection that breaks in the middle of a call is an error of unknown outcome', async () => {
       const { proxy, open } = await fixture.proxied()
       const backend = open({ operationTimeoutMs: 2000 })
-      const held = await backend.acquire({ key: uniqueKey(), ttlMs: 30_000 })
-      const swallowed = proxy.swallowReplyTo(held.lockId)
+      const key = uniqueKey()
+      const held = await backend.acquire({ key, ttlMs: 30_000 })
+      const swallowed = proxy.swallowReplyTo(fixture.extendOf({ key, lockId: held.lockId }))
       const error = await held.extend(60_000).then(() => undefined, (thrown) => thrown)
       await swallowed
       if (error !== undefined) {

@@ -52,7 +52,8 @@ function relay(stream, call) {
   let trailers = {}
   for (const [each, other] of [[stream, call], [call, stream]]) {
     each.on('error', () => {})
-    each.on('close', () => other.close(each.rstCode || (each.aborted ? constants.NGHTTP2_CANCEL : constants.NGHTTP2_NO_ERROR)))
+    // What ends well ends by its last frame.
+    each.on('close', () => (each.rstCode || each.aborted) && other.close(each.rstCode || constants.NGHTTP2_CANCEL))
   }
   stream.pipe(call)
   call.on('trailers', (received) => (trailers = received))
