@@ -9,15 +9,20 @@ const MAIN = 'com.google.cloud.datastore.emulator.firestore.CloudFirestore'
 export class FirestoreEmulator extends ServerProcess {
   static async start() {
     const emulator = new FirestoreEmulator()
+    await onFreePort((port) => {
+      emulator.port = port
+      return emulator.restart()
+    })
+    return emulator
+  }
+
+  /** On the same port, with nothing in it. */
+  async restart() {
     // Java itself: gcloud would start a script that starts Java, and keep both.
     const [java, jar] = [findProgram('java'), emulatorJar()]
     if (java === undefined || jar === undefined) throw howToGet('firestore', java === undefined ? 'java' : 'the emulator')
-    await onFreePort((port) => {
-      emulator.port = port
-      const args = ['-Duser.language=en', '-cp', jar, MAIN, '--host=127.0.0.1', `--port=${port}`]
-      return emulator.spawn(java, args, {}, () => emulator.#answers())
-    })
-    return emulator
+    const args = ['-Duser.language=en', '-cp', jar, MAIN, '--host=127.0.0.1', `--port=${this.port}`]
+    await this.spawn(java, args, {}, () => this.#answers())
   }
 
   /** The run's own emulator, as the driver of the tests started it; else one for this process. */
