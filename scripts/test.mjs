@@ -20,12 +20,17 @@ const testsOf = (suite) => {
 async function sharedServers() {
   const { isLeftOut } = await import('../__test__/support/needs.mjs')
   const { FirestoreEmulator, PostgresServer } = await import('../__test__/support/servers.mjs')
-  const kinds = Object.entries({ postgres: PostgresServer, firestore: FirestoreEmulator }).filter(([kind]) => !isLeftOut(kind))
-  const servers = await Promise.all(kinds.map(async ([kind, Server]) => [`SYNCGUARD_TEST_${kind.toUpperCase()}`, await Server.start()]))
-  return {
-    env: Object.fromEntries(servers.map(([name, { port }]) => [name, String(port)])),
-    stop: () => Promise.all(servers.map(([, server]) => server.stop()))
+  const env = {}
+  const servers = []
+  const share = async (kind, variable, start) => {
+    if (isLeftOut(kind)) return
+    const server = await start()
+    servers.push(server)
+    env[variable] = String(server.port)
   }
+  await share('postgres', 'SYNCGUARD_TEST_POSTGRES', () => PostgresServer.start())
+  await share('firestore', 'SYNCGUARD_TEST_FIRESTORE', () => FirestoreEmulator.start())
+  return { env, stop: () => Promise.all(servers.map((server) => server.stop())) }
 }
 
 async function runNodeTests(files) {

@@ -8,7 +8,7 @@ import type { FirestoreCapabilities, LockFunction, NativeBackend, NativeBackendO
 
 export type * from "./types.js";
 
-/** Options of the Firestore backend. Each is a collection's id, or a path of ids to one inside documents. */
+/** Options of the Firestore backend. Collections are ids, or paths to collections inside documents. */
 export interface FirestoreBackendOptions extends NativeBackendOptions {
   /** The collection of leases. Default: "locks". */
   collection?: string;
@@ -26,24 +26,24 @@ export interface FirestoreConfig {
   cleanupInIsLocked: boolean;
 }
 
-/** The document of a lease. Times are Unix milliseconds. */
+/** What is stored for a lease. Times are in ms since the epoch. */
 export interface LockDocument {
-  /** Who may release and extend it. */
+  /** The right to release and extend it. */
   lockId: string;
-  /** The end of the lease. */
+  /** When it ends. */
   expiresAtMs: number;
-  /** The grant. */
+  /** When it began. */
   acquiredAtMs: number;
-  /** The key as the user named it, in NFC. */
+  /** The user's key. */
   key: string;
   /** 15 digits. */
   fence: string;
 }
 
 /**
- * A Firestore backend. `target`: a URL (`firestore://PROJECT[/DATABASE]`), an object of connection facts, or a
- * `Firestore` of @google-cloud/firestore, whose settings are adopted and which is never used, changed or closed. Does
- * no I/O: it connects on first use. Without credentials in the target: Application Default Credentials.
+ * A Firestore backend. `target`: a URL (`firestore://PROJECT` or `firestore://PROJECT/DATABASE`), an object of connection
+ * facts, or a client of `@google-cloud/firestore`, whose settings are adopted and which is never used, changed or closed.
+ * Does no I/O: it connects on first use.
  * @throws LockError InvalidArgument for a target or options that make no sense, or a client's setting that can't be adopted.
  */
 export function createFirestoreBackend(

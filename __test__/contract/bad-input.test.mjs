@@ -81,12 +81,12 @@ const ofBackend = {
     }
   },
   firestore: {
-    targets: ['firestore://', 'firestore:p', 'firestore://p/db/more', 'firestore://p?x=1', 'https://firestore.googleapis.com', 'project', ''],
+    targets: ['firestore://', 'firestore://project/a/b', 'firestore://project?x=1', 'firestore://me:secret@project', 'http://localhost', 'project', ''],
     options: {
-      'a collection with a slash': [{ collection: 'a/b' }, 'collection'],
       'an empty collection': [{ collection: '' }, 'collection'],
-      'a fence collection that is reserved': [{ fenceCollection: '__fences__' }, 'fenceCollection'],
-      'a fence collection that is no text': [{ fenceCollection: 5 }, 'fenceCollection'],
+      'a path that ends at a document': [{ collection: 'apps/mine' }, 'collection'],
+      'a reserved name': [{ fenceCollection: '__fences__' }, 'fenceCollection'],
+      'a collection that is no text': [{ collection: 5 }, 'collection'],
       'equal collections': [{ collection: 'same', fenceCollection: 'same' }, 'fenceCollection']
     }
   },

@@ -177,7 +177,7 @@ eachBackend(
       assert.deepEqual([await fixture.snapshot(key), (await fixture.records(key)).fence], before)
     })
 
-    test('acquire, release and extend cost as few round trips as promised', async () => {
+    test('acquire, release and extend cost one round trip each, or what the store needs', async () => {
       const backend = fixture.open(fixture.name === 'postgres' ? { poolSize: 1 } : {})
       const warm = async () => {
         const held = await backend.acquire({ key: uniqueKey(), ttlMs: 30_000 })
@@ -188,15 +188,15 @@ eachBackend(
       await warm()
       const key = uniqueKey()
       let held
-      for (const [what, trips, operation] of [
-        ['acquire', fixture.acquireTrips, async () => (held = await backend.acquire({ key, ttlMs: 30_000 }))],
-        ['refused acquire', 1, () => backend.acquire({ key, ttlMs: 30_000 })],
-        ['extend', 1, () => held.extend(40_000)],
-        ['extend by lock id', 1, () => backend.extend({ lockId: held.lockId, ttlMs: 30_000 })],
-        ['release', 1, () => held.release()]
+      for (const [what, operation] of [
+        ['acquire', async () => (held = await backend.acquire({ key, ttlMs: 30_000 }))],
+        ['refused acquire', () => backend.acquire({ key, ttlMs: 30_000 })],
+        ['extend', () => held.extend(40_000)],
+        ['extend by lock id', () => backend.extend({ lockId: held.lockId, ttlMs: 30_000 })],
+        ['release', () => held.release()]
       ]) {
         const requests = await fixture.requestsDuring(operation)
-        assert.equal(requests.length, trips, `${what}: ${requests.join(' | ').slice(0, 300)}`)
+        assert.equal(requests.length, fixture.trips[what] ?? 1, `${what}: ${requests.join(' | ').slice(0, 300)}`)
       }
     })
 

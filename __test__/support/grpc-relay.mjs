@@ -1,19 +1,23 @@
-// A relay between gRPC clients and a server, call by call, that counts them.
+// Passes gRPC on without TLS and notes the path of each request, since the emulator does not tell what it is asked.
 import { once } from 'node:events'
-import { connect, createServer, constants } from 'node:http2'
+import { connect, createServer } from 'node:http2'
+import { atExit } from './cleanup.mjs'
 import { sleep } from './wait.mjs'
 
 export class GrpcRelay {
-  #server = createServer()
+  #server
   #sessions = new Set()
-  #calls = []
+  #requests = []
 
-  /** Passes everything on to `host` (host:port, without TLS). */
-  static async start(host) {
+  /** `target`: { port }. */
+  static async start({ port }) {
     const relay = new GrpcRelay()
-    relay.#server.on('session', (session) => relay.#serve(session, host))
+    relay.#server = createServer()
+    relay.#server.on('session', (session) => relay.#accept(session, port))
     relay.#server.listen(0, '127.0.0.1')
     await once(relay.#server, 'listening')
+    relay.#server.unref()
+    atExit(() => relay.stop())
     return relay
   }
 
@@ -21,47 +25,47 @@ export class GrpcRelay {
     return this.#server.address().port
   }
 
-  /** The names of the calls that begin during `work`. */
+  /** The paths of the requests that pass during `work`, without the streams on which nothing is asked. */
   async during(work) {
-    const before = this.#calls.length
+    const before = this.#requests.length
     await work()
     await sleep(30) // What was sent and not waited for.
-    return this.#calls.slice(before)
+    return this.#requests.slice(before).filter((path) => !path.endsWith('/Listen'))
   }
 
-  async stop() {
-    for (const session of this.#sessions) session.destroy()
+  stop() {
     this.#server.close()
+    for (const session of this.#sessions) session.destroy()
   }
 
-  #serve(session, host) {
-    const upstream = connect(`http://${host}`)
-    for (const each of [session, upstream]) {
-      this.#sessions.add(each)
-      each.on('error', () => {})
-      each.on('close', () => (this.#sessions.delete(each), session.destroy(), upstream.destroy()))
+  #accept(session, port) {
+    const upstream = connect(`http://127.0.0.1:${port}`)
+    const both = [session, upstream]
+    for (const one of both) {
+      this.#sessions.add(one)
+      one.on('error', () => {})
+      one.on('close', () => {
+        this.#sessions.delete(one)
+        for (const other of both) other.destroy()
+      })
+      one.unref()
     }
     session.on('stream', (stream, headers) => {
-      this.#calls.push(headers[':path'].split('/').at(-1))
-      relay(stream, upstream.request(headers))
+      this.#requests.push(headers[':path'])
+      pass(stream, upstream.request(headers))
     })
   }
 }
 
-function relay(stream, call) {
+function pass(stream, request) {
   let trailers = {}
-  for (const [each, other] of [[stream, call], [call, stream]]) {
-    each.on('error', () => {})
-    // What ends well ends by its last frame.
-    each.on('close', () => (each.rstCode || each.aborted) && other.close(each.rstCode || constants.NGHTTP2_CANCEL))
+  for (const [one, other] of [[stream, request], [request, stream]]) {
+    one.on('error', () => {})
+    one.on('aborted', () => other.close())
   }
-  stream.pipe(call)
-  call.on('trailers', (received) => (trailers = received))
+  request.on('response', (headers, flags) => stream.respond(headers, flags & 1 ? { endStream: true } : { waitForTrailers: true }))
+  request.on('trailers', (headers) => (trailers = headers))
   stream.on('wantTrailers', () => stream.sendTrailers(trailers))
-  call.on('response', (headers, flags) => {
-    if (stream.destroyed) return
-    const endStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0
-    stream.respond(headers, { endStream, waitForTrailers: !endStream })
-    if (!endStream) call.pipe(stream)
-  })
+  stream.pipe(request)
+  request.pipe(stream)
 }

@@ -140,7 +140,7 @@ export class FaultProxy {
   #frozen = false
   #refusing = false
   #script
-  #expected
+  #onText
   #observers = new Set()
 
   /** `target`: { port, host? } or { path }. */
@@ -188,11 +188,11 @@ export class FaultProxy {
     for (const connection of [...this.connections]) connection.reset()
   }
 
-  /** The next request that contains all of `texts` is passed on; what comes back waits for `connection.toClient.thaw()`. Answers the connection. */
-  holdReplyTo(...texts) {
+  /** The next request that contains `text` is passed on; what comes back waits for `connection.toClient.thaw()`. Answers the connection. */
+  holdReplyTo(text) {
     return new Promise((resolve) => {
-      this.#expected = {
-        texts,
+      this.#onText = {
+        text,
         act: (connection) => {
           connection.toClient.freeze()
           resolve(connection)
@@ -202,10 +202,10 @@ export class FaultProxy {
   }
 
   /**
-   * The next request that contains `texts` (one or several) is passed on; nothing of what the server then says on that
-   * connection comes back. Resolves, when the server has had time to act, with the connection, which is then reset unless `keep`.
+   * The next request that contains `text` is passed on; nothing of what the server then says on that connection comes
+   * back. Resolves, when the server has had time to act, with the connection, which is then reset unless `keep`.
    */
-  swallowReplyTo(texts, { keep = false } = {}) {
+  swallowReplyTo(text, { keep = false } = {}) {
     return new Promise((resolve) => {
       const act = async (connection) => {
         connection.toClient.drop()
@@ -213,7 +213,7 @@ export class FaultProxy {
         if (!keep) connection.reset()
         resolve(connection)
       }
-      this.#expected = { texts: [texts].flat(), act }
+      this.#onText = { text, act }
     })
   }
 
@@ -235,9 +235,9 @@ export class FaultProxy {
 
   #request(connection, chunk) {
     for (const observe of this.#observers) observe(chunk, connection)
-    if (!this.#expected?.texts.every((text) => chunk.includes(text))) return
-    const { act } = this.#expected
-    this.#expected = undefined
+    const { text, act } = this.#onText ?? {}
+    if (text === undefined || !chunk.includes(text)) return
+    this.#onText = undefined
     act(connection)
   }
 }

@@ -210,8 +210,11 @@ test("pg: Pool and Client", async () => {
   assert.throws(() => facts(postgres, new Client({ ssl: { checkServerIdentity() {} } })), invalid(/ssl\.checkServerIdentity/));
 });
 
-test("@google-cloud/firestore", async () => {
+test("@google-cloud/firestore", async (t) => {
   const { Firestore } = require("@google-cloud/firestore");
+  const emulator = process.env.FIRESTORE_EMULATOR_HOST;
+  t.after(() => (emulator === undefined ? delete process.env.FIRESTORE_EMULATOR_HOST : (process.env.FIRESTORE_EMULATOR_HOST = emulator)));
+  delete process.env.FIRESTORE_EMULATOR_HOST;
   const credentials = { client_email: "e", private_key: "k" };
   const pair = { "credentials.client_email": "e", "credentials.private_key": "k" };
   const client = new Firestore({ projectId: "p", databaseId: "d", host: "h:1", credentials, ignoreUndefinedProperties: true });
@@ -221,6 +224,9 @@ test("@google-cloud/firestore", async () => {
   assert.equal(kindOf(client), firestore);
 
   assert.deepEqual(facts(firestore, new Firestore()), {});
+  const account = { type: "service_account", project_id: "of-account", ...credentials, client_id: "1" };
+  assert.deepEqual(facts(firestore, new Firestore({ credentials: account })), { projectId: "of-account", ...pair });
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", credentials: account })), { projectId: "p", ...pair });
   assert.deepEqual(facts(firestore, new Firestore({ keyFilename: "/f" })), { keyFilename: "/f" });
   assert.deepEqual(facts(firestore, new Firestore({ keyFile: "/f" })), { keyFilename: "/f" });
   assert.deepEqual(facts(firestore, new Firestore({ credentials, keyFilename: "/f" })), pair, "as the client itself prefers it");
@@ -237,11 +243,7 @@ test("@google-cloud/firestore", async () => {
   assert.deepEqual(facts(firestore, emulated), { projectId: "p", host: "127.0.0.1:1", ssl: false });
 
   process.env.FIRESTORE_EMULATOR_HOST = "127.0.0.1:9";
-  try {
-    assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:1", credentials })), { projectId: "p", host: "127.0.0.1:9", ssl: false });
-  } finally {
-    delete process.env.FIRESTORE_EMULATOR_HOST;
-  }
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:1", credentials })), { projectId: "p", host: "127.0.0.1:9", ssl: false });
 });
 
 test("@google-cloud/firestore: whoever brings tokens is asked for them", async () => {
@@ -270,7 +272,7 @@ test("@google-cloud/firestore: what can't be adopted is named", () => {
     universeDomain: { universeDomain: "example.com" },
     "customHeaders\\.Authorization": { customHeaders: { Authorization: "Bearer s3cret" } },
     "customHeaders\\.x-who": { ssl: false, host: "h", customHeaders: { "x-who": "s3cret" } },
-    credentials: { credentials: { type: "authorized_user", refresh_token: "s3cret" } },
+    "credentials.*keyFilename": { credentials: { type: "authorized_user", refresh_token: "s3cret" } },
   })) {
     assert.throws(() => facts(firestore, new Firestore({ projectId: "p", ...settings })), invalid(new RegExp(name)), name);
   }

@@ -1,7 +1,7 @@
 // Clients of Firestore: `Firestore` of @google-cloud/firestore (and so of firebase-admin), told by what it has, since it
 // is no dependency.
 
-import { factsOf, isPlainObject } from "../entries.js";
+import { entriesOf, factsOf, isPlainObject } from "../entries.js";
 import { textSource, type Resolved, type TargetKind } from "./target.js";
 import { notAdopted, refuseSettings } from "./tls.js";
 
@@ -12,7 +12,7 @@ export const firestore: TargetKind = {
   schemes: ["firestore"],
   accepts: "a firestore: URL, an object of connection facts, or a client of @google-cloud/firestore",
   ownFacts: ["projectId", "databaseId", "keyFilename", "credentials", "token"],
-  secret: "token",
+  passwordFact: "token",
 
   adopt(client) {
     const given = client as Options;
@@ -33,31 +33,33 @@ function firestoreClient(client: Options, settings: Options): Resolved {
   }
   refuseHeaders(settings);
   const facts = {
-    projectId: projectOf(client._projectId ?? settings.projectId),
+    projectId: projectOf(client, settings),
     databaseId: client._databaseId ?? settings.databaseId,
     host: hostOf(settings),
     ssl: settings.ssl,
   };
-  // Without TLS the client shows its credentials to nobody.
+  // Without TLS the client takes its server for an emulator, and shows it nobody's credentials.
   if (settings.ssl === false) return { target: factsOf(facts) };
   const source = settings.auth ?? settings.authClient;
   if (source) return { target: factsOf(facts), password: textSource(() => tokenOf(source, settings)) };
-  return { target: factsOf({ ...facts, ...credentialsOf(settings) }) };
+  return { target: [...factsOf(facts), ...entriesOf(credentialsOf(settings))] };
 }
 
 function credentialsOf({ credentials, keyFilename, keyFile }: Options): Options {
-  if (!credentials) return { keyFilename: keyFilename ?? keyFile };
-  const { client_email: email, private_key: key } = credentials as Options;
-  if (!email || !key) throw notAdopted("credentials (other than client_email and private_key)");
+  if (!credentials) return { keyFilename: (keyFilename ?? keyFile) || undefined };
   return pairOf(credentials as Options);
 }
 
-/** What is missing is told by Rust. */
-function pairOf(credentials: Options): Options {
-  return {
-    "credentials.client_email": credentials.client_email ?? null,
-    "credentials.private_key": credentials.private_key ?? null,
-  };
+/**
+ * A service account's; Google's own file of one has other fields beside them, which say nothing here. What is missing
+ * is told by Rust.
+ * @throws LockError InvalidArgument for another kind of account.
+ */
+function pairOf({ type, client_email: email, private_key: key }: Options): Options {
+  if (type !== undefined && type !== "service_account") {
+    throw notAdopted("credentials (of another type than service_account)", "name their file as keyFilename instead");
+  }
+  return { "credentials.client_email": email ?? null, "credentials.private_key": key ?? null };
 }
 
 /** The client itself takes a host apart. */
@@ -69,9 +71,10 @@ function hostOf({ servicePath, apiEndpoint, port, ssl }: Options): string | unde
   return number === undefined ? String(name) : `${String(name)}:${String(number)}`;
 }
 
-/** Older clients have a placeholder until they know. */
-function projectOf(id: unknown): unknown {
-  return id === "{{projectId}}" ? undefined : id;
+function projectOf(client: Options, { projectId, credentials }: Options): unknown {
+  const id = client._projectId ?? projectId;
+  // Older clients have a placeholder until they know.
+  return id === undefined || id === "{{projectId}}" ? (credentials as Options | undefined)?.project_id : id;
 }
 
 /** Headers may decide who asks. The one that tells an emulator so is the client's own. */

@@ -16,12 +16,12 @@ export interface TargetKind {
   readonly schemes: readonly string[];
   /** What to call a client or an object of facts of this kind in a message. */
   readonly accepts: string;
+  /** The fact that may be a function, called at each connect. Default: "password". */
+  readonly passwordFact?: string;
   /** Names of facts that only this kind has: they tell its objects from those of others. */
   readonly ownFacts: readonly string[];
   /** The settings of an existing client; nothing when it is none of this kind. */
   adopt(client: object): Resolved | undefined;
-  /** The fact that may be a function, which is called at each connect. Default: "password". */
-  readonly secret?: string;
   /** What a string is that is no URL, if this kind takes one. */
   text?(text: string): Resolved;
   /** The facts of an object literal, where they need more than `entriesOf`. */
@@ -35,18 +35,18 @@ export interface TargetKind {
 export function resolveTarget(kind: TargetKind, target: unknown): Resolved {
   if (typeof target === "string") return kind.text?.(target) ?? { target };
   if (target instanceof URL) return { target: target.href };
-  if (isPlainObject(target)) return withoutSecretFunction(kind.facts?.(target) ?? target, kind.secret ?? "password");
+  if (isPlainObject(target)) return withoutPasswordFunction(kind.facts?.(target) ?? target, kind.passwordFact);
   const isClient = (typeof target === "object" && target !== null) || typeof target === "function";
   const adopted = isClient ? kind.adopt(target as object) : undefined;
   if (adopted === undefined) throw invalid(`target must be ${kind.accepts}; ${describe(target)} was given`);
   return adopted;
 }
 
-/** Entries of facts whose password or token may be a function that is called at each connect. */
-function withoutSecretFunction(facts: Record<string, unknown>, name: string): Resolved {
-  const secret = Object.hasOwn(facts, name) ? facts[name] : undefined;
-  if (typeof secret !== "function") return { target: entriesOf(facts) };
-  return { target: entriesOf(facts, name), password: textSource(secret as () => unknown) };
+/** Entries of facts whose password (or token) may be a function that is called at each connect. */
+export function withoutPasswordFunction(facts: Record<string, unknown>, name = "password"): Resolved {
+  const password = Object.hasOwn(facts, name) ? facts[name] : undefined;
+  if (typeof password !== "function") return { target: entriesOf(facts) };
+  return { target: entriesOf(facts, name), password: textSource(password as () => unknown) };
 }
 
 /** A password or token function as the environment calls it. */

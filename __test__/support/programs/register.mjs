@@ -8,7 +8,10 @@ const rejected = []
 
 const server = createServer((socket) => {
   socket.setNoDelay(true).on('error', () => {})
-  createInterface({ input: socket }).on('line', (line) => {
+  // A killed client resets its connection, which readline tells as well, and may leave half a line behind.
+  const lines = createInterface({ input: socket }).on('error', () => {})
+  lines.on('line', (line) => {
+    if (!line.endsWith('}')) return
     const write = JSON.parse(line)
     const fits = write.fence >= (highest.get(write.key) ?? '')
     if (fits) highest.set(write.key, write.fence)
