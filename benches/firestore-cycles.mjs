@@ -9,6 +9,8 @@ import { inTurns, latency, median, round, table, throughput } from './support/me
 
 const TTL_MS = 30_000
 const PEER = '@google-cloud/firestore'
+// The official client would look for the metadata server of a cloud.
+process.env.METADATA_SERVER_DETECTION = 'none'
 const emulator = await FirestoreEmulator.start()
 const client = new Firestore({ projectId: 'bench', host: emulator.host, ssl: false })
 const backend = createFirestoreBackend({ projectId: 'bench', host: emulator.host, ssl: false, databaseId: '(default)' }, { operationTimeoutMs: 60_000 })

@@ -100,7 +100,7 @@ function answer(call: number, run: () => Promise<Settlement> | undefined): void 
 const PASSWORD_FAILED: Failure = {
   failed: true,
   code: "AuthFailed",
-  message: "the password function failed or did not answer a string",
+  message: "the password or token function failed or did not answer a string",
   retryable: false,
   outcome: "not-applied",
 };

@@ -6,6 +6,7 @@ import { getByKeyRaw } from 'syncguard'
 import { isGrant, isRefusal } from '../support/assertions.mjs'
 import { skipWithout } from '../support/needs.mjs'
 import { eachBackend } from './backends.mjs'
+import { FirestoreFixture } from './fixtures/firestore.mjs'
 import { PostgresFixture } from './fixtures/postgres.mjs'
 import { RedisFixture } from './fixtures/redis.mjs'
 
@@ -77,6 +78,22 @@ test('PostgreSQL: a real acquire uses exactly the storage keys of the vectors', 
     assert.equal(row.user_key, normalized)
     const [counter] = await fixture.server.query(`select * from ${fixture.options.fenceTableName} where fence_key = $1`, [postgres.fence])
     assert.equal(String(counter.fence).padStart(15, '0'), held.fence)
+    await held.release()
+  }
+})
+
+test('Firestore: a real acquire uses exactly the document ids of the vectors', { skip: skipWithout('firestore') }, async (t) => {
+  const fixture = new FirestoreFixture()
+  await fixture.start()
+  t.after(() => fixture.stop())
+  const backend = fixture.open()
+  for (const { key, normalized, firestore } of vectors) {
+    const held = isGrant(await backend.acquire({ key, ttlMs: 60_000 }))
+    const lock = await fixture.database.get('locks', firestore.lock)
+    assert.equal(lock?.lockId.stringValue, held.lockId, JSON.stringify(key))
+    assert.equal(lock.key.stringValue, normalized)
+    const counter = await fixture.database.get('fence_counters', firestore.fence)
+    assert.equal(counter?.fence.stringValue, held.fence)
     await held.release()
   }
 })

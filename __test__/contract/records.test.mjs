@@ -7,6 +7,7 @@ import { isGrant, isRefusal, rejectsWith } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
 import { skipWithout } from '../support/needs.mjs'
 import { eachBackend, overNetwork } from './backends.mjs'
+import { FirestoreFixture } from './fixtures/firestore.mjs'
 import { PostgresFixture } from './fixtures/postgres.mjs'
 import { RedisFixture } from './fixtures/redis.mjs'
 
@@ -155,4 +156,44 @@ test('PostgreSQL: setupSchema is idempotent and safe when many call it at once',
   await Promise.all(Array.from({ length: 8 }, () => fixture.module.setupSchema(fixture.server.url, names)))
   await fixture.module.setupSchema(fixture.server.url, names)
   isGrant(await fixture.open(names).acquire({ key: 'a', ttlMs: 1000 }))
+})
+
+test('Firestore: documents are those of the vectors, and are read with numbers of either type', { skip: skipWithout('firestore') }, async (t) => {
+  const fixture = new FirestoreFixture()
+  await fixture.start()
+  t.after(() => fixture.stop())
+  const backend = fixture.open()
+  const held = await backend.acquire({ key: 'a', ttlMs: 30_000 })
+  assert.deepEqual(await fixture.database.get('locks', 'a'), {
+    ...vector.firestore['locks/a'],
+    lockId: { stringValue: held.lockId },
+    fence: { stringValue: held.fence },
+    expiresAtMs: { integerValue: String(held.expiresAtMs) },
+    acquiredAtMs: { integerValue: String(held.expiresAtMs - 30_000) }
+  })
+  const counter = await fixture.database.get('fence_counters', 'fence:a')
+  assert.deepEqual(counter, { ...vector.firestore['fence_counters/fence:a'], fence: { stringValue: held.fence } })
+  await held.release()
+  assert.equal(await fixture.database.get('locks', 'a'), null)
+  assert.deepEqual(await fixture.database.get('fence_counters', 'fence:a'), counter, 'release keeps the fence')
+
+  const now = Date.now()
+  for (const number of [(ms) => ({ integerValue: String(ms) }), (ms) => ({ doubleValue: ms })]) {
+    const key = uniqueKey()
+    const lease = { ...vector.firestore['locks/a'], key: { stringValue: key }, expiresAtMs: number(now + 30_000), acquiredAtMs: number(now) }
+    await fixture.database.put('locks', key, { ...lease, lockId: { stringValue: generateLockId() } })
+    const info = await getByKeyRaw(backend, key)
+    assert.deepEqual([info.expiresAtMs, info.acquiredAtMs, info.fence], [now + 30_000, now, lease.fence.stringValue])
+    assert.deepEqual(await backend.release({ lockId: info.lockId }), { ok: true })
+  }
+})
+
+test('Firestore: the collections are those of the options', { skip: skipWithout('firestore') }, async (t) => {
+  const fixture = new FirestoreFixture()
+  await fixture.start()
+  t.after(() => fixture.stop())
+  const held = await fixture.open({ collection: 'apps/mine/leases', fenceCollection: 'counters' }).acquire({ key: 'a', ttlMs: 30_000 })
+  assert.equal((await fixture.database.get('apps/mine/leases', 'a')).lockId.stringValue, held.lockId)
+  assert.equal((await fixture.database.get('counters', 'fence:a')).fence.stringValue, held.fence)
+  isGrant(await fixture.open().acquire({ key: 'a', ttlMs: 1000 }))
 })

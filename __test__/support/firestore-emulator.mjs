@@ -1,17 +1,28 @@
 // The Firestore emulator of the Google Cloud CLI.
-import { program } from './needs.mjs'
+import { existsSync, realpathSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { findProgram, howToGet } from './needs.mjs'
 import { onFreePort, ServerProcess } from './server-process.mjs'
+
+const MAIN = 'com.google.cloud.datastore.emulator.firestore.CloudFirestore'
 
 export class FirestoreEmulator extends ServerProcess {
   static async start() {
     const emulator = new FirestoreEmulator()
     await onFreePort((port) => {
       emulator.port = port
-      const args = ['emulators', 'firestore', 'start', `--host-port=127.0.0.1:${port}`, '--quiet']
-      // A process group of its own: gcloud starts a script that starts Java.
-      return emulator.spawn(program('gcloud', 'firestore'), args, { detached: true }, () => emulator.#answers())
+      return emulator.restart()
     })
     return emulator
+  }
+
+  /** On the same port, with nothing in it. */
+  async restart() {
+    // Java itself: gcloud would start a script that starts Java, and keep both.
+    const [java, jar] = [findProgram('java'), emulatorJar()]
+    if (java === undefined || jar === undefined) throw howToGet('firestore', java === undefined ? 'java' : 'the emulator')
+    const args = ['-Duser.language=en', '-cp', jar, MAIN, '--host=127.0.0.1', `--port=${this.port}`]
+    await this.spawn(java, args, {}, () => this.#answers())
   }
 
   /** The run's own emulator, as the driver of the tests started it; else one for this process. */
@@ -23,47 +34,62 @@ export class FirestoreEmulator extends ServerProcess {
     return emulator
   }
 
+  async #answers() {
+    return fetch(`http://${this.host}/`).then((answer) => answer.ok, () => false)
+  }
+
   /** For FIRESTORE_EMULATOR_HOST. */
   get host() {
     return `127.0.0.1:${this.port}`
   }
 
-  async #answers() {
-    try {
-      return (await fetch(`http://${this.host}/`)).ok
-    } catch {
-      return false
-    }
+  /** The test's own access to a project's documents. Projects are made by use. */
+  database(project) {
+    return new Database(`http://${this.host}/v1/`, `projects/${project}/databases/(default)/documents`)
+  }
+}
+
+/** Documents by the REST interface: fields are as in the vectors, `{ stringValue }` and the like. */
+class Database {
+  #server
+  #documents
+
+  constructor(server, documents) {
+    this.#server = server
+    this.#documents = documents
   }
 
-  /** The whole group: gcloud, the script, Java. */
-  signal(name) {
-    if (this.pid === undefined) return
-    try {
-      process.kill(-this.pid, name)
-    } catch {
-      // It has ended.
-    }
+  /** The fields of a document, or null. */
+  async get(collection, id) {
+    const [{ found }] = await this.#post('batchGet', { documents: [this.#name(collection, id)] })
+    return found === undefined ? null : (found.fields ?? {})
   }
 
-  /** The fields of a document in the words of its REST interface, or null. */
-  async document(project, path) {
-    const answer = await this.#rest(project, path)
-    if (answer.status === 404) return null
-    return (await answer.json()).fields
+  async put(collection, id, fields) {
+    await this.#post('commit', { writes: [{ update: { name: this.#name(collection, id), fields } }] })
   }
 
-  async write(project, path, fields) {
-    const answer = await this.#rest(project, path, { method: 'PATCH', body: JSON.stringify({ fields }) })
-    if (!answer.ok) throw new Error(`the emulator refused a document: ${await answer.text()}`)
+  async delete(collection, id) {
+    await this.#post('commit', { writes: [{ delete: this.#name(collection, id) }] })
   }
 
-  async delete(project, path) {
-    await this.#rest(project, path, { method: 'DELETE' })
+  #name(collection, id) {
+    return `${this.#documents}/${collection}/${id}`
   }
 
-  #rest(project, path, options = {}) {
-    const url = `http://${this.host}/v1/projects/${project}/databases/(default)/documents/${path}`
-    return fetch(url, { ...options, headers: { Authorization: 'Bearer owner', 'Content-Type': 'application/json' } })
+  // Names in the body: in a URL some characters don't arrive.
+  async #post(method, message) {
+    const headers = { authorization: 'Bearer owner', 'content-type': 'application/json' }
+    const answer = await fetch(`${this.#server}${this.#documents}:${method}`, { method: 'POST', headers, body: JSON.stringify(message) })
+    if (!answer.ok) throw new Error(`${method}: ${answer.status} ${await answer.text()}`)
+    return answer.json()
   }
+}
+
+/** gcloud keeps its emulators beside itself, wherever it was installed. */
+function emulatorJar() {
+  const gcloud = findProgram('gcloud')
+  if (gcloud === undefined) return undefined
+  const sdk = dirname(dirname(realpathSync(gcloud)))
+  return [join(sdk, 'platform', 'cloud-firestore-emulator', 'cloud-firestore-emulator.jar')].find(existsSync)
 }

@@ -26,12 +26,15 @@ export const skipWithout = (...kinds) => {
 /** The path of a program, on the PATH or where its packages put it. */
 export function program(name, kind) {
   const path = findProgram(name)
-  if (path === undefined) {
-    throw new Error(
-      `the tests need ${HOW[kind]}, and ${name} was not found. Install it, or leave out what needs it: SYNCGUARD_TEST_WITHOUT=${kind}`
-    )
-  }
+  if (path === undefined) throw howToGet(kind, name)
   return path
+}
+
+/** The error for a kind of server that can't be started. */
+export function howToGet(kind, missing) {
+  return new Error(
+    `the tests need ${HOW[kind]}, and ${missing} was not found. Install it, or leave out what needs it: SYNCGUARD_TEST_WITHOUT=${kind}`
+  )
 }
 
 export function findProgram(name) {

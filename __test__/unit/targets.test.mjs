@@ -7,8 +7,8 @@ import { inspect } from "node:util";
 const require = createRequire(import.meta.url);
 const { redis } = require("../../dist/targets/redis.js");
 const { postgres } = require("../../dist/targets/postgres.js");
-const { file } = require("../../dist/targets/file.js");
 const { firestore } = require("../../dist/targets/firestore.js");
+const { file } = require("../../dist/targets/file.js");
 const { kindOf } = require("../../dist/targets/kinds.js");
 const { resolveTarget } = require("../../dist/targets/target.js");
 
@@ -215,38 +215,67 @@ test("@google-cloud/firestore", async (t) => {
   const emulator = process.env.FIRESTORE_EMULATOR_HOST;
   t.after(() => (emulator === undefined ? delete process.env.FIRESTORE_EMULATOR_HOST : (process.env.FIRESTORE_EMULATOR_HOST = emulator)));
   delete process.env.FIRESTORE_EMULATOR_HOST;
-
-  const account = { type: "service_account", project_id: "of-account", client_email: "a@b", private_key: "s3cret", client_id: "1" };
-  const pair = { "credentials.client_email": "a@b", "credentials.private_key": "s3cret" };
-  const client = new Firestore({ projectId: "p", databaseId: "d", credentials: account });
+  const credentials = { client_email: "e", private_key: "k" };
+  const pair = { "credentials.client_email": "e", "credentials.private_key": "k" };
+  const client = new Firestore({ projectId: "p", databaseId: "d", host: "h:1", credentials, ignoreUndefinedProperties: true });
   const before = inspect(client._settings);
-  assert.deepEqual(facts(firestore, client), { projectId: "p", databaseId: "d", ...pair });
+  assert.deepEqual(facts(firestore, client), { projectId: "p", databaseId: "d", host: "h:1", ...pair });
   assert.equal(inspect(client._settings), before, "the client was not changed");
   assert.equal(kindOf(client), firestore);
+
+  assert.deepEqual(facts(firestore, new Firestore()), {});
+  const account = { type: "service_account", project_id: "of-account", ...credentials, client_id: "1" };
   assert.deepEqual(facts(firestore, new Firestore({ credentials: account })), { projectId: "of-account", ...pair });
-  assert.deepEqual(facts(firestore, new Firestore({ keyFilename: "/k.json" })), { keyFilename: "/k.json" });
-  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:81", ssl: true })), { projectId: "p", host: "h:81", ssl: true });
-  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", apiEndpoint: "eu.example" })), { projectId: "p", host: "eu.example" });
-  // Without TLS the client takes its server for an emulator, and shows it no credentials.
-  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:81", ssl: false, credentials: account })), { projectId: "p", host: "h:81", ssl: false });
-  process.env.FIRESTORE_EMULATOR_HOST = "127.0.0.1:8080";
-  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", keyFilename: "/k.json" })), { projectId: "p", host: "127.0.0.1:8080", ssl: false });
-  delete process.env.FIRESTORE_EMULATOR_HOST;
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", credentials: account })), { projectId: "p", ...pair });
+  assert.deepEqual(facts(firestore, new Firestore({ keyFilename: "/f" })), { keyFilename: "/f" });
+  assert.deepEqual(facts(firestore, new Firestore({ keyFile: "/f" })), { keyFilename: "/f" });
+  assert.deepEqual(facts(firestore, new Firestore({ credentials, keyFilename: "/f" })), pair, "as the client itself prefers it");
+  assert.deepEqual(facts(firestore, new Firestore({ apiEndpoint: "h", port: 5, ssl: true })), { host: "h:5", ssl: true });
+  assert.deepEqual(facts(firestore, new Firestore({ universeDomain: "googleapis.com" })), {});
+  const late = new Firestore();
+  late.settings({ projectId: "p", host: "[::1]:8080", ssl: false });
+  assert.deepEqual(facts(firestore, late), { projectId: "p", host: "[::1]:8080", ssl: false });
 
-  for (const [settings, name] of [
-    [{ authClient: {} }, /authClient/],
-    [{ universeDomain: "example.org" }, /universeDomain/],
-    [{ credentials: { type: "external_account" } }, /credentials.*keyFilename/],
+  // Without TLS the client shows nobody who it is; what it tells an emulator it adds when it is first used.
+  const emulated = new Firestore({ projectId: "p", host: "127.0.0.1:1", ssl: false, credentials, keyFilename: "/f" });
+  await emulated.initializeIfNeeded("tag");
+  assert.deepEqual(emulated._settings.customHeaders, { Authorization: "Bearer owner" });
+  assert.deepEqual(facts(firestore, emulated), { projectId: "p", host: "127.0.0.1:1", ssl: false });
+
+  process.env.FIRESTORE_EMULATOR_HOST = "127.0.0.1:9";
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:1", credentials })), { projectId: "p", host: "127.0.0.1:9", ssl: false });
+});
+
+test("@google-cloud/firestore: whoever brings tokens is asked for them", async () => {
+  const { Firestore } = require("@google-cloud/firestore");
+  const asked = [];
+  const source = (headers) => ({ getRequestHeaders: async (url) => (asked.push(url), headers) });
+  for (const [settings, url] of [
+    [{ auth: source(new Headers({ authorization: "Bearer t1" })) }, "https://firestore.googleapis.com/google.firestore.v1.Firestore"],
+    [{ authClient: source({ Authorization: "Bearer t1" }), host: "h:1" }, "https://h:1/google.firestore.v1.Firestore"],
   ]) {
-    assert.throws(() => facts(firestore, new Firestore({ projectId: "p", ...settings })), invalid(name));
+    const { target, password } = resolveTarget(firestore, new Firestore({ projectId: "p", ...settings }));
+    assert.ok(!target.some(([name]) => /token|credentials|key/.test(name)));
+    assert.deepEqual(await password(), { text: "t1" });
+    assert.equal(asked.at(-1), url);
   }
-  assert.throws(() => facts(firestore, new (require("ioredis6"))({ lazyConnect: true, password: "s3cret" })), invalid(/firestore/));
+  for (const auth of [{}, source({}), source(new Headers({ authorization: "Basic s3cret" }))]) {
+    await assert.rejects(resolveTarget(firestore, new Firestore({ auth })).password(), invalid(/token function/));
+  }
+});
 
-  assert.deepEqual(facts(firestore, { projectId: "p", credentials: account }), { projectId: "p", ...pair });
-  assert.deepEqual(facts(firestore, { credentials: 5 }), { credentials: 5 });
-  const { target, password } = resolveTarget(firestore, { projectId: "p", token: async () => "t" });
-  assert.deepEqual(Object.fromEntries(target), { projectId: "p" });
-  assert.deepEqual(await password(), { text: "t" });
+test("@google-cloud/firestore: what can't be adopted is named", () => {
+  const { Firestore } = require("@google-cloud/firestore");
+  for (const [name, settings] of Object.entries({
+    apiKey: { apiKey: "s3cret" },
+    sslCreds: { sslCreds: {} },
+    universeDomain: { universeDomain: "example.com" },
+    "customHeaders\\.Authorization": { customHeaders: { Authorization: "Bearer s3cret" } },
+    "customHeaders\\.x-who": { ssl: false, host: "h", customHeaders: { "x-who": "s3cret" } },
+    "credentials.*keyFilename": { credentials: { type: "authorized_user", refresh_token: "s3cret" } },
+  })) {
+    assert.throws(() => facts(firestore, new Firestore({ projectId: "p", ...settings })), invalid(new RegExp(name)), name);
+  }
 });
 
 test("objects of facts", async () => {
@@ -260,6 +289,14 @@ test("objects of facts", async () => {
   assert.deepEqual(target, [["host", "h"]]);
   assert.deepEqual(await password(), { text: "p" });
   await assert.rejects(resolveTarget(redis, { password: () => 5 }).password());
+  const token = resolveTarget(firestore, { projectId: "p", token: async () => "t" });
+  assert.deepEqual(token.target, [["projectId", "p"]]);
+  assert.deepEqual(await token.password(), { text: "t" });
+  assert.deepEqual(facts(firestore, { token: "t", password: () => "p" }), { token: "t", password: { type: "a function" } });
+  const account = { type: "service_account", client_email: "e", private_key: "k" };
+  assert.deepEqual(facts(firestore, { credentials: account, ssl: true }), { ssl: true, "credentials.client_email": "e", "credentials.private_key": "k" });
+  assert.deepEqual(facts(firestore, { credentials: {} }), { "credentials.client_email": { type: "null" }, "credentials.private_key": { type: "null" } });
+  assert.deepEqual(facts(firestore, { credentials: "x" }), { credentials: "x" });
   assert.deepEqual(facts(redis, Object.assign(Object.create(null), { host: "h" })), { host: "h" });
 });
 
@@ -274,12 +311,12 @@ test("text and URL objects", () => {
 test("the root tells stores by scheme, fact and client", () => {
   for (const url of ["redis://h", "REDISS://h", "redis+unix:///x", "redis-sentinel://a/m", "redis-cluster://a"]) assert.equal(kindOf(url), redis);
   for (const url of ["postgres://h", "postgresql://h"]) assert.equal(kindOf(url), postgres);
+  for (const url of ["firestore://p", "FIRESTORE://p/d"]) assert.equal(kindOf(url), firestore);
   assert.equal(kindOf(new URL("file:///d")), file);
   assert.equal(kindOf({ host: "h", db: 1 }), redis);
   assert.equal(kindOf({ host: "h", database: "d" }), postgres);
+  for (const fact of ["projectId", "databaseId", "keyFilename", "credentials", "token"]) assert.equal(kindOf({ host: "h", [fact]: "x" }), firestore);
   assert.equal(kindOf({ directory: "d" }), file);
-  assert.equal(kindOf({ projectId: "p" }), firestore);
-  assert.equal(kindOf("firestore://p/d"), firestore);
   for (const target of [{ host: "h" }, {}, { db: 1, database: "d" }, null, 5, [], new Map(), () => {}]) {
     assert.throws(() => kindOf(target), invalid(/target must be/));
   }

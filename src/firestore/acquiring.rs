@@ -12,6 +12,10 @@ use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_li
 /// Reading and committing this often at most: once, and once more when somebody interfered.
 pub(super) const ROUNDS: u32 = 2;
 
+/// How many others are taken to wait where the turn goes to them. It is not known; but this process hears of its
+/// own release by the stream, when the others do, and must not take that for one of theirs: that makes one more.
+const OTHERS: u32 = 2;
+
 impl FirestoreBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.server.names().await?.place(&request.key)?;
@@ -34,7 +38,8 @@ impl FirestoreBackend {
         // Firestore does not tell who listens to a document. Others may, so when it is their turn they get it:
         // the wake-up costs them nothing, and without them the local waiter asks again 10 ms later.
         if yield_beyond.is_some() {
-            return Ok(HandedOver { released: self.release_one(owner).await?, next: None, others: 0 });
+            let released = self.release_one(owner).await?;
+            return Ok(HandedOver { released, next: None, others: OTHERS });
         }
         let place = self.server.names().await?.place(&next.key)?;
         let now = self.server.clock.now();

@@ -183,7 +183,7 @@ impl PasswordProvider for ForeignPassword {
         let slot = self.slot;
         match ask(&self.queue, |call| Event::Password { call, slot }).await? {
             Reply::Password(secret) => Ok(secret),
-            _ => Err(Error::new(Code::AuthFailed, "the password function must answer a string")),
+            _ => Err(Error::new(Code::AuthFailed, "the password or token function must answer a string")),
         }
     }
 }

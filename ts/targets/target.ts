@@ -42,18 +42,18 @@ export function resolveTarget(kind: TargetKind, target: unknown): Resolved {
   return adopted;
 }
 
-/** Entries of facts whose password may be a function that is called at each connect. */
+/** Entries of facts whose password (or token) may be a function that is called at each connect. */
 export function withoutPasswordFunction(facts: Record<string, unknown>, name = "password"): Resolved {
   const password = Object.hasOwn(facts, name) ? facts[name] : undefined;
   if (typeof password !== "function") return { target: entriesOf(facts) };
   return { target: entriesOf(facts, name), password: textSource(password as () => unknown) };
 }
 
-/** A password function as the environment calls it. */
+/** A password or token function as the environment calls it. */
 export function textSource(call: () => unknown): PasswordSource {
   return async () => {
     const text = await call();
-    if (typeof text !== "string") throw invalid("the password function did not answer a string");
+    if (typeof text !== "string") throw invalid("the password or token function did not answer a string");
     return { text };
   };
 }
