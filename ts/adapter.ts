@@ -62,13 +62,13 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
     try {
       const result = await answer;
       if (result === undefined) {
-        this.forget(name);
+        this.drop(name, entry);
         return { granted: false };
       }
       const { expiresAtMs } = result;
       return { granted: true, expiresAtMs: Number.isFinite(expiresAtMs) ? expiresAtMs : Date.now() + ttlMs };
     } catch (error) {
-      this.forget(name);
+      this.drop(name, entry);
       return this.failure(error);
     }
   }
@@ -116,6 +116,11 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
   forget(name: string): void {
     this.tries.delete(name);
     this.removeIfIdle();
+  }
+
+  /** The same, unless the engine has meanwhile repeated the attempt because this one took too long. */
+  private drop(name: string, entry: Try<C>): void {
+    if (this.tries.get(name) === entry) this.forget(name);
   }
 
   private removeIfIdle(): void {

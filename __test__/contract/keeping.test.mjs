@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads'
 import { lock } from 'syncguard'
 import { isGrant, isLockError } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
-import { sleep, until } from '../support/wait.mjs'
+import { block, sleep, until } from '../support/wait.mjs'
 import { eachBackend, overNetwork } from './backends.mjs'
 
 eachBackend((fixture) => {
@@ -50,36 +50,99 @@ eachBackend((fixture) => {
     await until(() => losses.length === 1, { what: 'onLeaseLost' })
   })
 
-  test('a process whose event loop is blocked for five TTLs keeps its lease', async () => {
-    const key = uniqueKey()
-    const backend = fixture.open()
-    const program = await fixture.program()
-    program.say({ do: 'hold', key, ttlMs: 400, autoExtend: true })
-    await program.hear('held')
-    program.say({ do: 'block', ms: 2000 })
-    for (let i = 0; i < 18; i++) {
-      assert.equal(await backend.isLocked({ key }), true)
-      await sleep(100)
+  /** A worker thread that holds `key`; it starts with `held`, does what `body` says, and posts messages. */
+  function startThread(body, { key, ttlMs, autoExtend }) {
+    const source = `
+      import { parentPort, workerData } from 'node:worker_threads'
+      const { ${fixture.create.name}: create } = await import('syncguard/${fixture.name}')
+      const { target, options, acquire } = workerData
+      const backend = create(target, options)
+      const held = await backend.acquire(acquire)
+      parentPort.postMessage(held.ok)
+      ${body}`
+    const workerData = { target: fixture.target, options: fixture.options, acquire: { key, ttlMs, autoExtend } }
+    const worker = new Worker(source, { eval: true, execArgv: ['--input-type=module'], workerData })
+    const messages = []
+    worker.on('message', (message) => messages.push(message))
+    let failure
+    worker.on('error', (error) => (failure = error))
+    return {
+      worker,
+      hear: async () => {
+        await until(() => messages.length > 0 || failure, { timeoutMs: 20_000, what: 'a message of the thread' })
+        if (failure) throw failure
+        return messages.shift()
+      }
     }
-    const { isValid, later } = await program.hear('unblocked')
-    assert.deepEqual([isValid, later.isValid, later.aborted], [true, true, false])
-    program.say({ do: 'release' })
-    assert.equal((await program.hear('released')).ok, true)
-    await program.kill()
-  })
+  }
 
-  test('one that is blocked past stallMs gives it up', async () => {
-    const key = uniqueKey()
-    const backend = fixture.open()
-    const program = await fixture.program()
-    program.say({ do: 'hold', key, ttlMs: 500, autoExtend: { stallMs: 600 } })
-    await program.hear('held')
-    program.say({ do: 'block', ms: 4000 })
-    await until(async () => !(await backend.isLocked({ key })), { timeoutMs: 3800, what: 'the lease to be given up' })
-    const { isValid, later } = await program.hear('unblocked')
-    assert.deepEqual([isValid, later.isValid, later.aborted], [false, false, true])
-    assert.equal((await program.hear('lost')).code, 'LeaseLost')
-    await program.kill()
+  /** Blocks the thread's event loop, then tells what the handle says at once, and a turn later. */
+  const blockThread = (ms) => `
+    const aborted = []
+    held.signal.addEventListener('abort', () => aborted.push(held.signal.reason.code))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${ms})
+    const isValid = held.isValid()
+    await new Promise(setImmediate)
+    await new Promise(setImmediate)
+    parentPort.postMessage({ isValid, aborted, released: await held.release() })
+    await backend.close()`
+
+  const isKept = async (key, forMs) => {
+    for (const end = performance.now() + forMs; performance.now() < end; await sleep(50)) {
+      assert.equal(await fixture.observer.isLocked({ key }), true)
+    }
+  }
+  const isGivenUp = (key) => until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 3800, what: 'the lease to be given up' })
+
+  // At once, since each takes some seconds in which it does nothing.
+  test('a blocked event loop', { concurrency: true }, async (t) => {
+    const kept = { ttlMs: 800, autoExtend: true }
+    const stalled = { ttlMs: 500, autoExtend: { stallMs: 600 } }
+    await Promise.all([
+      t.test('of a process, for five TTLs: it keeps its lease', async () => {
+        const key = uniqueKey()
+        const program = await fixture.program()
+        program.say({ do: 'hold', key, ...kept })
+        await program.hear('held')
+        program.say({ do: 'block', ms: 4000 })
+        await isKept(key, 3900)
+        const { isValid, later } = await program.hear('unblocked')
+        assert.deepEqual([isValid, later.isValid, later.aborted], [true, true, false])
+        program.say({ do: 'release' })
+        assert.equal((await program.hear('released')).ok, true)
+        await program.kill()
+      }),
+
+      t.test('of a worker thread, for five TTLs: it keeps its lease', async () => {
+        const key = uniqueKey()
+        const { hear } = startThread(blockThread(4000), { key, ...kept })
+        assert.equal(await hear(), true)
+        await isKept(key, 3900)
+        assert.deepEqual(await hear(), { isValid: true, aborted: [], released: { ok: true } })
+      }),
+
+      t.test('of a process, for longer than stallMs: it gives the lease up', async () => {
+        const key = uniqueKey()
+        const program = await fixture.program()
+        program.say({ do: 'hold', key, ...stalled })
+        await program.hear('held')
+        program.say({ do: 'block', ms: 4000 })
+        await isGivenUp(key)
+        const { isValid, later } = await program.hear('unblocked')
+        assert.deepEqual([isValid, later.isValid, later.aborted], [false, false, true])
+        assert.equal((await program.hear('lost')).code, 'LeaseLost')
+        await program.kill()
+      }),
+
+      t.test('of a worker thread, for longer than stallMs: it gives the lease up', async () => {
+        const key = uniqueKey()
+        const { hear } = startThread(blockThread(4000), { key, ...stalled })
+        assert.equal(await hear(), true)
+        await isGivenUp(key)
+        assert.deepEqual(await hear(), { isValid: false, aborted: ['LeaseLost'], released: { ok: false } })
+      })
+    ])
   })
 
   test('an idle event loop is no stalled one', async () => {
@@ -89,48 +152,12 @@ eachBackend((fixture) => {
     await held.release()
   })
 
-  test('a worker that blocks its event loop keeps its lease', async () => {
-    const key = uniqueKey()
-    const backend = fixture.open()
-    const worker = new Worker(
-      `import { workerData, parentPort } from 'node:worker_threads'
-       const { ${fixture.create.name}: create } = await import('syncguard/${fixture.name}')
-       const backend = create(workerData.target, workerData.options)
-       const held = await backend.acquire({ key: workerData.key, ttlMs: 400, autoExtend: true })
-       parentPort.postMessage({ ok: held.ok })
-       await new Promise((resolve) => setTimeout(resolve, 20))
-       const end = performance.now() + 2000
-       while (performance.now() < end);
-       parentPort.postMessage({ isValid: held.isValid(), released: await held.release() })
-       await backend.close()`,
-      { eval: true, execArgv: ['--input-type=module'], workerData: { key, target: fixture.target, options: fixture.options } }
-    )
-    const messages = []
-    worker.on('message', (message) => messages.push(message))
-    const exited = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject))
-    await until(() => messages.length === 1, { timeoutMs: 10_000 })
-    for (let i = 0; i < 15; i++) {
-      assert.equal(await backend.isLocked({ key }), true)
-      await sleep(100)
-    }
-    await exited
-    assert.deepEqual(messages, [{ ok: true }, { isValid: true, released: { ok: true } }])
-  })
-
   test('when a worker thread ends, its renewals stop and its leases are released', async () => {
     const key = uniqueKey()
-    const backend = fixture.open()
-    const worker = new Worker(
-      `import { workerData, parentPort } from 'node:worker_threads'
-       const { ${fixture.create.name}: create } = await import('syncguard/${fixture.name}')
-       const held = await create(workerData.target, workerData.options).acquire({ key: workerData.key, ttlMs: 30000, autoExtend: true })
-       parentPort.postMessage(held.ok)
-       setInterval(() => {}, 1000)`,
-      { eval: true, execArgv: ['--input-type=module'], workerData: { key, target: fixture.target, options: fixture.options } }
-    )
-    assert.equal(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)), true)
+    const { hear, worker } = startThread('setInterval(() => {}, 1000)', { key, ttlMs: 30_000, autoExtend: true })
+    assert.equal(await hear(), true)
     await worker.terminate()
-    await until(async () => !(await backend.isLocked({ key })), { timeoutMs: 5000, what: 'the release of the ended thread' })
+    await until(async () => !(await fixture.observer.isLocked({ key })), { what: 'the release of the ended thread' })
   })
 
   test('SIGSTOP past the TTL: isValid() is false on the first instruction after, the signal fires within a turn', async () => {
@@ -158,6 +185,66 @@ eachBackend((fixture) => {
       assert.equal(await fixture.observer.isLocked({ key }), true, 'the successor keeps it')
       await program.kill()
     }
+  })
+
+  test('SIGSTOP past the TTL: a process that does nothing hears of it by itself', async () => {
+    for (const autoExtend of [undefined, true]) {
+      const program = await fixture.program()
+      program.say({ do: 'hold', key: uniqueKey(), ttlMs: 600, autoExtend })
+      await program.hear('held')
+      program.pause()
+      await sleep(1200)
+      assert.deepEqual(program.lines, [])
+      program.continue()
+      assert.equal((await program.hear('aborted', 3000)).code, 'LeaseLost')
+      assert.equal((await program.hear('lost', 3000)).code, 'LeaseLost')
+      program.say({ do: 'state' })
+      const { isValid, aborted, remainingMs } = await program.hear('state')
+      assert.deepEqual({ isValid, aborted, remainingMs }, { isValid: false, aborted: true, remainingMs: 0 })
+      assert.deepEqual(program.lines, [], 'once')
+      await program.kill()
+    }
+  })
+
+  test('lock(): a kept lease that is lost while fn runs is told once, and the result of fn stays', async () => {
+    const key = uniqueKey()
+    const losses = []
+    const result = await lock(
+      fixture.open(),
+      async ({ lockId, signal, isValid, remainingMs }) => {
+        assert.deepEqual(await fixture.observer.release({ lockId }), { ok: true })
+        await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+        isLockError(signal.reason, 'LeaseLost')
+        assert.deepEqual([isValid(), remainingMs()], [false, 0])
+        await sleep(50)
+        assert.equal(losses.length, 1, 'while fn still runs')
+        return 'result'
+      },
+      { key, ttlMs: 900, autoExtend: true, onLeaseLost: (...args) => losses.push(args) }
+    )
+    assert.equal(result, 'result')
+    assert.equal(losses.length, 1)
+    isLockError(losses[0][0], 'LeaseLost')
+    assert.equal(losses[0][1].key, key)
+  })
+
+  test('lock(): fn that blocks the event loop past the TTL: told once, by default as a warning, and the result of fn stays', async () => {
+    const losses = []
+    const blocking = () => (block(400), 'result')
+    const config = () => ({ key: uniqueKey('secret'), ttlMs: 200 })
+    assert.equal(await lock(fixture.open(), blocking, { ...config(), onLeaseLost: (error) => losses.push(error.code) }), 'result')
+    const warnings = []
+    const listen = (warning) => warnings.push(warning)
+    process.on('warning', listen)
+    try {
+      assert.equal(await lock(fixture.open(), blocking, config()), 'result')
+      await sleep(50)
+    } finally {
+      process.off('warning', listen)
+    }
+    assert.deepEqual(losses, ['LeaseLost'])
+    assert.deepEqual(warnings.map(({ name, code }) => [name, code]), [['LeaseLost', 'SYNCGUARD_LEASE_LOST']])
+    assert.ok(!warnings[0].message.includes('secret'))
   })
 })
 

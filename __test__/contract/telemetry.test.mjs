@@ -5,8 +5,8 @@ import { test } from 'node:test'
 import { generateLockId, getById, getByIdRaw, getByKey, getByKeyRaw, hashKey, lock, owns, withTelemetry } from 'syncguard'
 import { isGrant, rejectsWith, tellsNoSecret } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
-import { sleep } from '../support/wait.mjs'
-import { eachBackend } from './backends.mjs'
+import { sleep, until } from '../support/wait.mjs'
+import { eachBackend, overNetwork } from './backends.mjs'
 
 eachBackend((fixture) => {
   test('getByKey, getById, owns and their raw forms', async () => {
@@ -103,3 +103,34 @@ eachBackend((fixture) => {
     assert.deepEqual(events, ['acquire ok', 'release ok'])
   })
 })
+
+eachBackend(
+  (fixture) => {
+    for (const [what, keep, acquisition, code] of [
+      ['a connection broke', false, { maxRetries: 0 }, 'ServiceUnavailable'],
+      ['the store hung', true, { maxRetries: 0 }, 'NetworkTimeout'],
+      ['the time was over', true, { timeoutMs: 200 }, 'NetworkTimeout']
+    ]) {
+      test(`lock() over withTelemetry takes back a grant whose reply was lost: ${what}`, async () => {
+        const { proxy, open } = await fixture.proxied()
+        const native = open({ operationTimeoutMs: 400 })
+        const backend = withTelemetry(withTelemetry(native, { onEvent() {} }), { onEvent() {} })
+        await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
+        const key = uniqueKey('swallowed')
+        const swallowed = proxy.swallowReplyTo(key, { keep })
+        const error = await rejectsWith(lock(backend, () => assert.fail('granted'), { key, ttlMs: 60_000, acquisition }), code)
+        assert.equal(error.context.outcome, 'unknown')
+        ;(await swallowed).reset()
+        await until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 4000, what: 'the release of the lost grant' })
+      })
+    }
+
+    test('a function that releases by itself costs one release, also over withTelemetry', async () => {
+      const backend = withTelemetry(fixture.open(), { onEvent() {} })
+      await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
+      const requests = await fixture.requestsDuring(() => lock(backend, ({ release }) => release(), { key: uniqueKey() }))
+      assert.equal(requests.length, 2, requests.join('\n'))
+    })
+  },
+  { where: overNetwork }
+)

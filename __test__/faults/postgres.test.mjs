@@ -1,6 +1,6 @@
 // The faults of the reliability record on PostgreSQL, each for a few seconds.
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { setupSchema } from 'syncguard/postgres'
 import { FaultProxy } from '../support/proxy.mjs'
 import { skipWithout } from '../support/needs.mjs'
@@ -11,48 +11,50 @@ import { contend } from './contention.mjs'
 const options = { operationTimeoutMs: 800, connectTimeoutMs: 800, poolSize: 2 }
 
 describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
-  async function start(t, settings) {
-    const server = await PostgresServer.start(settings)
-    t.after(() => server.stop())
-    await setupSchema(server.url)
-    return { server, store: { name: 'postgres', target: server.url, options } }
-  }
+  const storeAt = (server, port = server.port) => ({ name: 'postgres', target: server.url.replace(`:${server.port}`, `:${port}`), options })
 
-  async function startProxied(t) {
-    const { server } = await start(t)
+  // One for all: no fault outlasts its test, and making a server takes longer than most of them.
+  let server, store
+  before(async () => {
+    server = await PostgresServer.start()
+    await setupSchema(server.url)
+    store = storeAt(server)
+  })
+  after(() => server?.stop())
+
+  async function startProxy(t) {
     const proxy = await FaultProxy.start(server)
     t.after(() => proxy.stop())
-    return { server, proxy, store: { name: 'postgres', target: server.url.replace(`:${server.port}`, `:${proxy.port}`), options } }
+    return { proxy, store: storeAt(server, proxy.port) }
   }
 
-  test('no fault: nothing fails', async (t) => {
-    const { store } = await start(t)
+  test('no fault: nothing fails', async () => {
     await contend({ store, calm: true, timeoutMs: 8000, inject: () => sleep(1000) })
   })
 
   test('server killed and restarted', async (t) => {
-    const { server, store } = await start(t, { settings: ['fsync = on'] })
+    const crashing = await PostgresServer.start({ settings: ['fsync = on'] })
+    t.after(() => crashing.stop())
+    await setupSchema(crashing.url)
     await contend({
-      store,
+      store: storeAt(crashing),
       inject: () =>
         repeat(3, 600, async () => {
-          await server.crash()
+          await crashing.crash()
           await sleep(150)
-          await server.restart()
+          await crashing.restart()
         })
     })
   })
 
-  test('every backend terminated, the listener included, again and again', async (t) => {
-    const { server, store } = await start(t)
+  test('every backend terminated, the listener included, again and again', async () => {
     await contend({
       store,
       inject: () => repeat(25, 60, () => server.query('select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = $1', ['client backend']))
     })
   })
 
-  test('server frozen for longer than an operation may take', async (t) => {
-    const { server, store } = await start(t)
+  test('server frozen for longer than an operation may take', async () => {
     await contend({
       store,
       inject: () =>
@@ -64,8 +66,7 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
     })
   })
 
-  test('LOCK TABLE by somebody else', async (t) => {
-    const { server, store } = await start(t)
+  test('LOCK TABLE by somebody else', async () => {
     await contend({
       store,
       inject: () =>
@@ -79,7 +80,7 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
   })
 
   test('replies swallowed: acquire, extend and release', async (t) => {
-    const { proxy, store } = await startProxied(t)
+    const { proxy, store } = await startProxy(t)
     let swallowed = 0
     await contend({
       store,
@@ -89,7 +90,7 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
   })
 
   test('connections cut in the middle of a reply', async (t) => {
-    const { proxy, store } = await startProxied(t)
+    const { proxy, store } = await startProxy(t)
     await contend({
       store,
       inject: () =>
@@ -99,8 +100,7 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
     })
   })
 
-  test('tables emptied: leases are lost, fences still rise', async (t) => {
-    const { server, store } = await start(t)
+  test('tables emptied: leases are lost, fences still rise', async () => {
     await contend({
       store,
       losesState: true,
@@ -108,13 +108,11 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
     })
   })
 
-  test('processes killed, holders among them', async (t) => {
-    const { store } = await start(t)
+  test('processes killed, holders among them', async () => {
     await contend({ store, timeoutMs: 12_000, inject: (contention) => repeat(4, 400, () => contention.killOne()) })
   })
 
-  test('a herd of waiters in two processes, one connection each', async (t) => {
-    const { store } = await start(t)
+  test('a herd of waiters in two processes, one connection each', async () => {
     await contend({
       store: { ...store, options: { ...options, poolSize: 1 } },
       ...{ processes: 2, waiters: 40, timeoutMs: 20_000, calm: true },

@@ -17,9 +17,3 @@ export function hear(handler) {
 
 /** CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine. */
 export const now = () => process.hrtime.bigint()
-
-/** Blocks the thread, event loop and all. */
-export function block(ms) {
-  const end = performance.now() + ms
-  while (performance.now() < end);
-}

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { violations } from './history.mjs'
 import { FaultProxy } from './proxy.mjs'
 import { openRegister, startRegister } from './register.mjs'
-import { sleep } from './wait.mjs'
+import { sleep, until } from './wait.mjs'
 
 const fence = (n) => String(n).padStart(15, '0')
 const grant = (n, called, returned, released, deadline = 10_000) => ({
@@ -42,6 +42,19 @@ test('the register refuses a lower fence of the same key', async () => {
   assert.equal(await client.write('a', fence(5)), true)
   const { accepted, rejected } = await register.report()
   assert.deepEqual([accepted.length, rejected.length], [3, 1])
+  client.close()
+  await register.stop()
+})
+
+test('the register outlives a client that is killed with its answer unread', async () => {
+  const register = await startRegister()
+  const killed = connect(register.port, '127.0.0.1').pause()
+  await once(killed, 'connect')
+  killed.write(`${JSON.stringify({ key: 'a', fence: fence(1) })}\n`)
+  await until(async () => (await register.report()).accepted.length === 1)
+  killed.resetAndDestroy()
+  const client = await openRegister(register.port)
+  assert.equal(await client.write('a', fence(2)), true)
   client.close()
   await register.stop()
 })

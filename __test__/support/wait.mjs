@@ -30,6 +30,11 @@ export async function repeat(times, pauseMs, work) {
   }
 }
 
+/** Blocks the thread, event loop and all, and leaves the processor to others. */
+export function block(ms) {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
 /** A promise and the functions that settle it. */
 export function deferred() {
   let resolve, reject

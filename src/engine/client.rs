@@ -73,6 +73,11 @@ impl Client {
         self.shared.backend.capabilities()
     }
 
+    /// What it was made with.
+    pub fn options(&self) -> &ClientOptions {
+        &self.shared.options
+    }
+
     /// One attempt, past the queue.
     ///
     /// # Errors

@@ -193,7 +193,8 @@ pub struct ForeignBackend {
     queue: Arc<Queue>,
     adapter: u32,
     capabilities: Capabilities,
-    /// The native client below a wrapper that passes our calls on, for its wake-ups.
+    /// The native client below a wrapper that passes our calls on: for its wake-ups, and for undoing what
+    /// the wrapper no longer knows.
     inner: Option<Client>,
 }
 
@@ -243,9 +244,14 @@ impl Backend for ForeignBackend {
 
     async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
         let (adapter, lock_id) = (self.adapter, owner.lock_id);
-        match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
-            Reply::Mutated(mutation) => Ok(mutation),
-            _ => Ok(Mutation::NotFound),
+        let undone = match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
+            Reply::Mutated(mutation) => mutation,
+            _ => Mutation::NotFound,
+        };
+        match (&self.inner, undone) {
+            // JavaScript has no handle of an attempt that threw, though its lost reply may have been a grant.
+            (Some(inner), Mutation::NotFound) if owner.lease.is_none() => inner.release(lock_id, None).await,
+            _ => Ok(undone),
         }
     }
 

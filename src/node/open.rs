@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use napi::bindgen_prelude::{ClassInstance, Either, Env, JsValue, Unknown};
 use napi_derive::napi;
@@ -234,9 +235,15 @@ pub fn release_foreign(env: Env, cancel: Option<ClassInstance<'_, Cancel>>, lock
     }
 }
 
+/// By how much a native client below is given the first word on a call that hangs.
+const FIRST_WORD: Duration = Duration::from_millis(200);
+
 fn foreign_engine(queue: &Arc<Queue>, adapter: u32, store: u32, inner: Option<Engine>) -> Engine {
+    let options = inner.as_ref().map_or_else(ClientOptions::default, |inner| ClientOptions {
+        operation_timeout: inner.options().operation_timeout.saturating_add(FIRST_WORD),
+    });
     let backend = Arc::new(ForeignBackend::new(Arc::clone(queue), adapter, store, inner));
     // A wrapper's own client tells of losses; here nobody listens.
     let environment = Arc::new(NoEnvironment);
-    Engine::new(backend, ClientOptions::default(), environment, runtime::handle().clone())
+    Engine::new(backend, options, environment, runtime::handle().clone())
 }

@@ -1,8 +1,9 @@
 // A process under test: does with the public package what its parent says, and tells what came of it.
 // Its configuration: { name, target, options, register? (port) }.
 import { lock } from 'syncguard'
-import { block, config, hear, now, say } from '../child.mjs'
+import { config, hear, now, say } from '../child.mjs'
 import { openRegister } from '../register.mjs'
+import { block } from '../wait.mjs'
 
 const module = await import(`syncguard/${config.name}`)
 const create = Object.entries(module).find(([name]) => /^create\w+Backend$/.test(name))[1]
