@@ -4,17 +4,10 @@ import { describe, test } from 'node:test'
 import { FaultProxy } from '../support/proxy.mjs'
 import { skipWithout } from '../support/needs.mjs'
 import { RedisServer } from '../support/servers.mjs'
-import { sleep } from '../support/wait.mjs'
+import { repeat, sleep } from '../support/wait.mjs'
 import { contend } from './contention.mjs'
 
 const options = { operationTimeoutMs: 500 }
-
-async function repeat(times, everyMs, work) {
-  for (let i = 0; i < times; i++) {
-    await work(i)
-    await sleep(everyMs)
-  }
-}
 
 describe('Redis under faults', { skip: skipWithout('redis') }, () => {
   async function start(t, settings) {

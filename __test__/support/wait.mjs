@@ -22,6 +22,14 @@ export async function timed(work) {
   return result.status === 'fulfilled' ? { ms, value: result.value } : { ms, error: result.reason }
 }
 
+/** Does something a few times, with pauses. */
+export async function repeat(times, pauseMs, work) {
+  for (let i = 0; i < times; i++) {
+    await work(i)
+    await sleep(pauseMs)
+  }
+}
+
 /** A promise and the functions that settle it. */
 export function deferred() {
   let resolve, reject
