@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { violations } from './history.mjs'
 import { FaultProxy } from './proxy.mjs'
 import { openRegister, startRegister } from './register.mjs'
-import { sleep } from './wait.mjs'
+import { sleep, until } from './wait.mjs'
 
 const fence = (n) => String(n).padStart(15, '0')
 const grant = (n, called, returned, released, deadline = 10_000) => ({
@@ -44,6 +44,22 @@ test('the register refuses a lower fence of the same key', async () => {
   assert.deepEqual([accepted.length, rejected.length], [3, 1])
   client.close()
   await register.stop()
+})
+
+test('the register outlives a client that ends before it read its answer', async (t) => {
+  const register = await startRegister()
+  t.after(() => register.stop())
+  const killed = connect(register.port, '127.0.0.1').on('error', () => {})
+  await once(killed, 'connect')
+  killed.pause().write(`${JSON.stringify({ key: 'a', fence: fence(1) })}\n`)
+  await until(() => killed.bytesWritten > 0)
+  await sleep(100)
+  killed.resetAndDestroy()
+  await sleep(100)
+  const client = await openRegister(register.port)
+  assert.equal(await client.write('a', fence(2)), true)
+  client.close()
+  assert.equal((await register.report()).accepted.length, 2)
 })
 
 const closed = (socket) => new Promise((resolve) => socket.once('close', resolve)) // once() would reject on a reset

@@ -7,8 +7,10 @@ const accepted = []
 const rejected = []
 
 const server = createServer((socket) => {
-  socket.setNoDelay(true).on('error', () => {})
-  createInterface({ input: socket }).on('line', (line) => {
+  socket.setNoDelay(true)
+  // A client that is killed before it read its answer ends by a reset, which readline tells as an error of its own.
+  const lines = createInterface({ input: socket }).on('error', () => {})
+  lines.on('line', (line) => {
     const write = JSON.parse(line)
     const fits = write.fence >= (highest.get(write.key) ?? '')
     if (fits) highest.set(write.key, write.fence)
