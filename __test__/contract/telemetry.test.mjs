@@ -5,8 +5,8 @@ import { test } from 'node:test'
 import { generateLockId, getById, getByIdRaw, getByKey, getByKeyRaw, hashKey, lock, owns, withTelemetry } from 'syncguard'
 import { isGrant, rejectsWith, tellsNoSecret } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
-import { sleep } from '../support/wait.mjs'
-import { eachBackend } from './backends.mjs'
+import { sleep, until } from '../support/wait.mjs'
+import { eachBackend, overNetwork } from './backends.mjs'
 
 eachBackend((fixture) => {
   test('getByKey, getById, owns and their raw forms', async () => {
@@ -103,3 +103,40 @@ eachBackend((fixture) => {
     assert.deepEqual(events, ['acquire ok', 'release ok'])
   })
 })
+
+eachBackend(
+  (fixture) => {
+    // The layer never got the grant, so it has no handle to release: only the lock id of the attempt is known.
+    const layered = async (options) => {
+      const { proxy, open } = await fixture.proxied()
+      const backend = withTelemetry(open({ ...(fixture.name === 'postgres' && { poolSize: 1 }), ...options }), { onEvent() {} })
+      await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
+      return { proxy, backend, key: uniqueKey('swallowed') }
+    }
+    const isFreed = (key) => until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 5000, what: 'the release of the lost grant' })
+
+    test('lock() over withTelemetry: a grant whose reply was lost is released', async () => {
+      const { proxy, backend, key } = await layered({ operationTimeoutMs: 400 })
+      const swallowed = proxy.swallowReplyTo(key, { keep: true })
+      const work = lock(backend, () => assert.fail('not held'), { key, ttlMs: 60_000, acquisition: { maxRetries: 0 } })
+      const error = await rejectsWith(work, 'NetworkTimeout')
+      assert.equal(error.context.outcome, 'unknown')
+      ;(await swallowed).reset()
+      await isFreed(key)
+    })
+
+    test('lock() over withTelemetry: a grant on its way to a caller who has aborted is released', async () => {
+      const { proxy, backend, key } = await layered({ operationTimeoutMs: 1000 })
+      const controller = new AbortController()
+      const held = proxy.holdReplyTo(key)
+      const work = rejectsWith(() => lock(backend, () => assert.fail('not held'), { key, ttlMs: 60_000, signal: controller.signal }), 'Aborted')
+      const connection = await held
+      await until(() => fixture.observer.isLocked({ key }), { what: 'the grant at the store' })
+      controller.abort()
+      await work
+      connection.toClient.thaw()
+      await isFreed(key)
+    })
+  },
+  { where: overNetwork }
+)

@@ -243,9 +243,16 @@ impl Backend for ForeignBackend {
 
     async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
         let (adapter, lock_id) = (self.adapter, owner.lock_id);
-        match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
-            Reply::Mutated(mutation) => Ok(mutation),
-            _ => Ok(Mutation::NotFound),
+        let undone = match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
+            Reply::Mutated(mutation) => mutation,
+            _ => Mutation::NotFound,
+        };
+        match &self.inner {
+            // JavaScript keeps no attempt that failed, but the store may have granted it under our lock id.
+            Some(inner) if undone == Mutation::NotFound && owner.lease.is_none() => {
+                inner.backend().release(owner).await
+            }
+            _ => Ok(undone),
         }
     }
 
