@@ -35,6 +35,9 @@ const NANOS = 1_000_000n
 /** Waiting for a loss keeps no process alive, and should not. */
 const alive = setInterval(() => {}, 1 << 30)
 after(() => clearInterval(alive))
+/** And what a failed test left running would. */
+const started = []
+after(() => started.forEach((program) => program.kill()))
 
 const newPath = () => join(temporaryDirectory('lease'), 'lease')
 const read = (path) => readFileSync(path, 'utf8')
@@ -46,9 +49,15 @@ const recordOf = ({ pid = process.pid, heartbeat = now(), owner = `${pid}-${hear
 
 const backdate = (path, ms) => utimesSync(path, (Date.now() - ms) / 1000, (Date.now() - ms) / 1000)
 
-async function holder(path, options) {
+async function prepare(path, options) {
   const program = startProgram('lease-file', { path, options })
+  started.push(program)
   await program.hear('ready')
+  return program
+}
+
+async function holder(path, options) {
+  const program = await prepare(path, options)
   program.say({ do: 'acquire' })
   const { self } = await program.hear('acquired')
   assert.equal(self, true)
@@ -511,8 +520,7 @@ describe('FileLock between processes', () => {
 
   test('of fifty processes that race for a stale file exactly one wins', async () => {
     const path = newPath()
-    const programs = Array.from({ length: 50 }, () => startProgram('lease-file', { path }))
-    await Promise.all(programs.map((program) => program.hear('ready')))
+    const programs = await Promise.all(Array.from({ length: 50 }, () => prepare(path)))
     const dead = await holder(path)
     await dead.kill()
     const ofTheDead = read(path)
@@ -543,7 +551,7 @@ describe('FileLock between processes', () => {
 })
 
 describe('FileLock in worker threads', () => {
-  const start = (path, body) =>
+  const startWorker = (path, body) =>
     new Worker(
       `import { parentPort, workerData } from 'node:worker_threads'
        import { FileLock } from 'syncguard/file'
@@ -556,7 +564,7 @@ describe('FileLock in worker threads', () => {
 
   test('threads exclude each other; one that blocks keeps its file', async () => {
     const path = newPath()
-    const worker = start(path, `
+    const worker = startWorker(path, `
       const end = performance.now() + 1500
       while (performance.now() < end);
       parentPort.postMessage((await lock.release()).ok)`)
@@ -572,7 +580,7 @@ describe('FileLock in worker threads', () => {
 
   test('a thread that is ended gives its file up', async () => {
     const path = newPath()
-    const worker = start(path, 'setInterval(() => {}, 1000)')
+    const worker = startWorker(path, 'setInterval(() => {}, 1000)')
     assert.equal(await message(worker), 'held')
     await worker.terminate()
     await until(() => !existsSync(path), { what: 'the release of the ended thread' })
@@ -581,7 +589,7 @@ describe('FileLock in worker threads', () => {
 
   test('a loss is told in the thread that had the file', async () => {
     const path = newPath()
-    const worker = start(path, 'setInterval(() => {}, 1000)')
+    const worker = startWorker(path, 'setInterval(() => {}, 1000)')
     assert.equal(await message(worker), 'held')
     const loss = message(worker)
     unlinkSync(path)
