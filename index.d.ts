@@ -489,6 +489,7 @@ export declare function withTelemetry<C extends BackendCapabilities>(backend: Lo
  */
 export declare function createBackend(target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `redis-cluster:${string}`, options?: object): Promise<NativeBackend<RedisCapabilities>>;
 export declare function createBackend(target: `postgres:${string}` | `postgresql:${string}`, options?: object): Promise<NativeBackend<PostgresCapabilities>>;
+export declare function createBackend(target: `firestore:${string}`, options?: object): Promise<NativeBackend<FirestoreCapabilities>>;
 export declare function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;
 export declare function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<BackendCapabilities>>;
 /**

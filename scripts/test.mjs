@@ -16,13 +16,21 @@ const testsOf = (suite) => {
     .map((name) => join(folder, name))
 }
 
-/** One server of a slow-starting kind for all files of a run. */
+/** One server of each slow-starting kind for all files of a run. */
 async function sharedServers() {
   const { isLeftOut } = await import('../__test__/support/needs.mjs')
-  if (isLeftOut('postgres')) return { env: {}, stop: async () => {} }
-  const { PostgresServer } = await import('../__test__/support/servers.mjs')
-  const postgres = await PostgresServer.start()
-  return { env: { SYNCGUARD_TEST_POSTGRES: String(postgres.port) }, stop: () => postgres.stop() }
+  const { FirestoreEmulator, PostgresServer } = await import('../__test__/support/servers.mjs')
+  const env = {}
+  const servers = []
+  const share = async (kind, variable, start) => {
+    if (isLeftOut(kind)) return
+    const server = await start()
+    servers.push(server)
+    env[variable] = String(server.port)
+  }
+  await share('postgres', 'SYNCGUARD_TEST_POSTGRES', () => PostgresServer.start())
+  await share('firestore', 'SYNCGUARD_TEST_FIRESTORE', () => FirestoreEmulator.start())
+  return { env, stop: () => Promise.all(servers.map((server) => server.stop())) }
 }
 
 async function runNodeTests(files) {

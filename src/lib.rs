@@ -9,6 +9,7 @@ mod claim_file;
 pub mod conformance;
 pub mod engine;
 pub mod file;
+pub mod firestore;
 pub mod guard;
 pub mod lease_file;
 pub mod lock;

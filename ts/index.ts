@@ -7,6 +7,7 @@ import type {
   BackendCapabilities,
   BackendTarget,
   FileCapabilities,
+  FirestoreCapabilities,
   LockFunction,
   NativeBackend,
   PostgresCapabilities,
@@ -30,6 +31,7 @@ export function createBackend(
   target: `postgres:${string}` | `postgresql:${string}`,
   options?: object,
 ): Promise<NativeBackend<PostgresCapabilities>>;
+export function createBackend(target: `firestore:${string}`, options?: object): Promise<NativeBackend<FirestoreCapabilities>>;
 export function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;
 export function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<BackendCapabilities>>;
 export async function createBackend(

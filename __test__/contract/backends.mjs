@@ -2,10 +2,11 @@
 import { after, before, describe } from 'node:test'
 import { skipWithout } from '../support/needs.mjs'
 import { FileFixture } from './fixtures/file.mjs'
+import { FirestoreFixture } from './fixtures/firestore.mjs'
 import { PostgresFixture } from './fixtures/postgres.mjs'
 import { RedisFixture } from './fixtures/redis.mjs'
 
-export const fixtures = { redis: RedisFixture, postgres: PostgresFixture, file: FileFixture }
+export const fixtures = { redis: RedisFixture, postgres: PostgresFixture, firestore: FirestoreFixture, file: FileFixture }
 
 /**
  * Runs `body(fixture)` once per backend, inside a `describe` of its name; the fixture's server runs while tests do.

@@ -80,6 +80,16 @@ const ofBackend = {
       'a pool of no connections': [{ poolSize: 0 }, 'poolSize']
     }
   },
+  firestore: {
+    targets: ['firestore://', 'firestore://project/a/b', 'firestore://project?x=1', 'firestore://me:secret@project', 'http://localhost', 'project', ''],
+    options: {
+      'an empty collection': [{ collection: '' }, 'collection'],
+      'a path that ends at a document': [{ collection: 'apps/mine' }, 'collection'],
+      'a reserved name': [{ fenceCollection: '__fences__' }, 'fenceCollection'],
+      'a collection that is no text': [{ collection: 5 }, 'collection'],
+      'equal collections': [{ collection: 'same', fenceCollection: 'same' }, 'fenceCollection']
+    }
+  },
   file: {
     targets: ['', 'file:'],
     options: { 'an unknown ownerDeath': [{ ownerDeath: 'forget' }, 'ownerDeath'] }

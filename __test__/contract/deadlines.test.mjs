@@ -18,7 +18,7 @@ eachBackend(
   (fixture) => {
     test('operations on a store that hangs are NetworkTimeout within operationTimeoutMs', async () => {
       const { proxy, open } = await fixture.proxied()
-      const backend = open({ operationTimeoutMs: 300 })
+      const backend = open({ operationTimeoutMs: 600 })
       const key = uniqueKey()
       const held = await backend.acquire({ key, ttlMs: 30_000 })
       proxy.freeze()
@@ -32,7 +32,7 @@ eachBackend(
       ]) {
         const { ms, error } = await timed(operation)
         isLockError(error, 'NetworkTimeout', what)
-        assert.ok(ms >= 280 && ms < 300 + SLACK_MS, `${what} took ${ms} ms`)
+        assert.ok(ms >= 580 && ms < 600 + SLACK_MS, `${what} took ${ms} ms`)
         assert.equal(error.context.retryable, true, what)
         if (outcome) assert.equal(error.context.outcome, outcome, what)
       }
@@ -57,11 +57,11 @@ eachBackend(
 
     test('an extend of unknown outcome keeps the earlier deadline', async () => {
       const { proxy, open } = await fixture.proxied()
-      const held = await open({ operationTimeoutMs: 150 }).acquire({ key: uniqueKey(), ttlMs: 5000 })
+      const held = await open({ operationTimeoutMs: 500 }).acquire({ key: uniqueKey(), ttlMs: 8000 })
       proxy.freeze()
       await rejectsWith(held.extend(60_000), 'NetworkTimeout')
       const remaining = held.remainingMs()
-      assert.ok(held.isValid() && remaining > 3000 && remaining <= 5000, `remainingMs ${remaining}`)
+      assert.ok(held.isValid() && remaining > 3000 && remaining <= 8000, `remainingMs ${remaining}`)
     })
 
     test('timeoutMs is hard while a call hangs, and the error is what happened', async () => {
@@ -110,7 +110,7 @@ eachBackend(
       await lock(backend, () => {}, { key: uniqueKey() })
       for (const wrap of [(key, signal) => backend.acquire({ key, ttlMs: 30_000, signal }), (key, signal) => lock(backend, () => assert.fail('fn ran'), { key, signal })]) {
         const key = uniqueKey()
-        const held = proxy.holdReplyTo(key)
+        const held = proxy.holdReplyTo(fixture.inGrant(key))
         const controller = new AbortController()
         const call = wrap(key, controller.signal)
         call.catch(() => {})
@@ -151,7 +151,7 @@ eachBackend(
       const backend = open({ operationTimeoutMs: 1000 })
       await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
       const key = uniqueKey('swallowed')
-      const swallowed = proxy.swallowReplyTo(key)
+      const swallowed = proxy.swallowReplyTo(fixture.inGrant(key))
       let seen
       const work = lock(
         backend,
@@ -171,7 +171,7 @@ eachBackend(
       const backend = open({ operationTimeoutMs: 400 })
       await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
       const key = uniqueKey('swallowed')
-      const swallowed = proxy.swallowReplyTo(key, { keep: true })
+      const swallowed = proxy.swallowReplyTo(fixture.inGrant(key), { keep: true })
       const error = await rejectsWith(backend.acquire({ key, ttlMs: 30_000 }), 'NetworkTimeout')
       assert.equal(error.context.outcome, 'unknown')
       const connection = await swallowed
@@ -182,8 +182,9 @@ eachBackend(
     test('a connection that breaks in the middle of a call is an error of unknown outcome', async () => {
       const { proxy, open } = await fixture.proxied()
       const backend = open({ operationTimeoutMs: 2000 })
-      const held = await backend.acquire({ key: uniqueKey(), ttlMs: 30_000 })
-      const swallowed = proxy.swallowReplyTo(held.lockId)
+      const key = uniqueKey()
+      const held = await backend.acquire({ key, ttlMs: 30_000 })
+      const swallowed = proxy.swallowReplyTo(fixture.inExtend({ key, ...held }))
       const error = await held.extend(60_000).then(() => undefined, (thrown) => thrown)
       await swallowed
       if (error !== undefined) {
@@ -196,7 +197,7 @@ eachBackend(
 
     test('replies that come byte by byte are understood', async () => {
       const { proxy, open } = await fixture.proxied()
-      proxy.onConnection((connection) => (connection.toClient.trickle(), connection.toServer.trickle()))
+      proxy.onConnection(({ toClient, toServer }) => (toClient.trickle(), fixture.takesSlowRequests && toServer.trickle()))
       // PostgreSQL's statements are some thousand bytes.
       const patient = { operationTimeoutMs: 30_000, connectTimeoutMs: 30_000 }
       const held = isGrant(await open(patient).acquire({ key: uniqueKey(), ttlMs: 60_000 }))

@@ -1,6 +1,6 @@
 // The Firestore emulator of the Google Cloud CLI.
 import { program } from './needs.mjs'
-import { isListening, onFreePort, ServerProcess } from './server-process.mjs'
+import { onFreePort, ServerProcess } from './server-process.mjs'
 
 export class FirestoreEmulator extends ServerProcess {
   static async start() {
@@ -9,8 +9,17 @@ export class FirestoreEmulator extends ServerProcess {
       emulator.port = port
       const args = ['emulators', 'firestore', 'start', `--host-port=127.0.0.1:${port}`, '--quiet']
       // A process group of its own: gcloud starts a script that starts Java.
-      return emulator.spawn(program('gcloud', 'firestore'), args, { detached: true }, () => isListening(port))
+      return emulator.spawn(program('gcloud', 'firestore'), args, { detached: true }, () => emulator.#answers())
     })
+    return emulator
+  }
+
+  /** The run's own emulator, as the driver of the tests started it; else one for this process. */
+  static async shared() {
+    const port = Number(process.env.SYNCGUARD_TEST_FIRESTORE)
+    if (!port) return FirestoreEmulator.start()
+    const emulator = new FirestoreEmulator()
+    emulator.port = port
     return emulator
   }
 
@@ -19,10 +28,15 @@ export class FirestoreEmulator extends ServerProcess {
     return `127.0.0.1:${this.port}`
   }
 
-  get url() {
-    return `firestore://syncguard-test`
+  async #answers() {
+    try {
+      return (await fetch(`http://${this.host}/`)).ok
+    } catch {
+      return false
+    }
   }
 
+  /** The whole group: gcloud, the script, Java. */
   signal(name) {
     if (this.pid === undefined) return
     try {
@@ -32,14 +46,24 @@ export class FirestoreEmulator extends ServerProcess {
     }
   }
 
-  /** What the emulator holds is told by its REST interface. */
-  async document(path) {
-    const answer = await fetch(`http://${this.host}/v1/projects/syncguard-test/databases/(default)/documents/${path}`)
-    return answer.status === 404 ? null : (await answer.json()).fields
+  /** The fields of a document in the words of its REST interface, or null. */
+  async document(project, path) {
+    const answer = await this.#rest(project, path)
+    if (answer.status === 404) return null
+    return (await answer.json()).fields
   }
 
-  /** Deletes every document. */
-  async clear() {
-    await fetch(`http://${this.host}/emulator/v1/projects/syncguard-test/databases/(default)/documents`, { method: 'DELETE' })
+  async write(project, path, fields) {
+    const answer = await this.#rest(project, path, { method: 'PATCH', body: JSON.stringify({ fields }) })
+    if (!answer.ok) throw new Error(`the emulator refused a document: ${await answer.text()}`)
+  }
+
+  async delete(project, path) {
+    await this.#rest(project, path, { method: 'DELETE' })
+  }
+
+  #rest(project, path, options = {}) {
+    const url = `http://${this.host}/v1/projects/${project}/databases/(default)/documents/${path}`
+    return fetch(url, { ...options, headers: { Authorization: 'Bearer owner', 'Content-Type': 'application/json' } })
   }
 }

@@ -3,6 +3,7 @@ import { expectTypeOf } from "expect-type";
 import * as root from "syncguard";
 import * as common from "syncguard/common";
 import { createFileBackend, type FileBackendOptions, type FileConfig } from "syncguard/file";
+import { createFirestoreBackend, createLock as createFirestoreLock, type FirestoreBackendOptions, type FirestoreConfig, type LockDocument } from "syncguard/firestore";
 import { createPostgresBackend, setupSchema, type PostgresBackendOptions, type PostgresConfig } from "syncguard/postgres";
 import { createLock, createRedisBackend, type RedisBackendOptions, type RedisConfig } from "syncguard/redis";
 import type {
@@ -13,6 +14,7 @@ import type {
   DecoratedAcquireResult,
   Fence,
   FileCapabilities,
+  FirestoreCapabilities,
   LockBackend,
   LockFunction,
   LockInfo,
@@ -73,11 +75,17 @@ export function narrows(result: AcquireResult<BackendCapabilities>) {
 // --- creators
 expectTypeOf(createRedisBackend("redis://h")).toEqualTypeOf<NativeBackend<RedisCapabilities>>();
 expectTypeOf(createRedisBackend({ host: "h" }, { keyPrefix: "p", operationTimeoutMs: 1 })).toEqualTypeOf<NativeBackend<RedisCapabilities>>();
+expectTypeOf(createFirestoreBackend("firestore://p", { collection: "c" })).toEqualTypeOf<NativeBackend<FirestoreCapabilities>>();
+expectTypeOf(createFirestoreLock("firestore://p")).toEqualTypeOf<root.LockFunction>();
+expectTypeOf<keyof LockDocument>().toEqualTypeOf<"lockId" | "expiresAtMs" | "acquiredAtMs" | "key" | "fence">();
+expectTypeOf<FirestoreBackendOptions["fenceCollection"]>().toEqualTypeOf<string | undefined>();
+expectTypeOf<FirestoreConfig["collection"]>().toBeString();
 expectTypeOf(createPostgresBackend("postgres://h")).toEqualTypeOf<NativeBackend<PostgresCapabilities>>();
 expectTypeOf(createFileBackend("/var/lock/mine")).toEqualTypeOf<NativeBackend<FileCapabilities>>();
 expectTypeOf(createLock("redis://h")).toEqualTypeOf<LockFunction>();
 expectTypeOf(setupSchema("postgres://h", { tableName: "t" })).resolves.toBeVoid();
 expectTypeOf(root.createBackend("rediss://h")).resolves.toEqualTypeOf<NativeBackend<RedisCapabilities>>();
+expectTypeOf(root.createBackend("firestore://p")).resolves.toEqualTypeOf<NativeBackend<FirestoreCapabilities>>();
 expectTypeOf(root.createBackend("postgresql://h")).resolves.toEqualTypeOf<NativeBackend<PostgresCapabilities>>();
 expectTypeOf(root.createBackend("file:/x")).resolves.toEqualTypeOf<NativeBackend<FileCapabilities>>();
 expectTypeOf(root.createBackend()).resolves.toEqualTypeOf<NativeBackend<BackendCapabilities>>();

@@ -22,6 +22,7 @@ const entries = {
   ],
   "syncguard/redis": ["createLock", "createRedisBackend"],
   "syncguard/postgres": ["createLock", "createPostgresBackend", "setupSchema"],
+  "syncguard/firestore": ["createFirestoreBackend", "createLock"],
   "syncguard/file": ["createLock", "createFileBackend", "FileLock"],
   "syncguard/pid": ["guard"],
 };

@@ -8,6 +8,7 @@ const require = createRequire(import.meta.url);
 const { redis } = require("../../dist/targets/redis.js");
 const { postgres } = require("../../dist/targets/postgres.js");
 const { file } = require("../../dist/targets/file.js");
+const { firestore } = require("../../dist/targets/firestore.js");
 const { kindOf } = require("../../dist/targets/kinds.js");
 const { resolveTarget } = require("../../dist/targets/target.js");
 
@@ -209,6 +210,45 @@ test("pg: Pool and Client", async () => {
   assert.throws(() => facts(postgres, new Client({ ssl: { checkServerIdentity() {} } })), invalid(/ssl\.checkServerIdentity/));
 });
 
+test("@google-cloud/firestore", async (t) => {
+  const { Firestore } = require("@google-cloud/firestore");
+  const emulator = process.env.FIRESTORE_EMULATOR_HOST;
+  t.after(() => (emulator === undefined ? delete process.env.FIRESTORE_EMULATOR_HOST : (process.env.FIRESTORE_EMULATOR_HOST = emulator)));
+  delete process.env.FIRESTORE_EMULATOR_HOST;
+
+  const account = { type: "service_account", project_id: "of-account", client_email: "a@b", private_key: "s3cret", client_id: "1" };
+  const pair = { "credentials.client_email": "a@b", "credentials.private_key": "s3cret" };
+  const client = new Firestore({ projectId: "p", databaseId: "d", credentials: account });
+  const before = inspect(client._settings);
+  assert.deepEqual(facts(firestore, client), { projectId: "p", databaseId: "d", ...pair });
+  assert.equal(inspect(client._settings), before, "the client was not changed");
+  assert.equal(kindOf(client), firestore);
+  assert.deepEqual(facts(firestore, new Firestore({ credentials: account })), { projectId: "of-account", ...pair });
+  assert.deepEqual(facts(firestore, new Firestore({ keyFilename: "/k.json" })), { keyFilename: "/k.json" });
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:81", ssl: true })), { projectId: "p", host: "h:81", ssl: true });
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", apiEndpoint: "eu.example" })), { projectId: "p", host: "eu.example" });
+  // Without TLS the client takes its server for an emulator, and shows it no credentials.
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", host: "h:81", ssl: false, credentials: account })), { projectId: "p", host: "h:81", ssl: false });
+  process.env.FIRESTORE_EMULATOR_HOST = "127.0.0.1:8080";
+  assert.deepEqual(facts(firestore, new Firestore({ projectId: "p", keyFilename: "/k.json" })), { projectId: "p", host: "127.0.0.1:8080", ssl: false });
+  delete process.env.FIRESTORE_EMULATOR_HOST;
+
+  for (const [settings, name] of [
+    [{ authClient: {} }, /authClient/],
+    [{ universeDomain: "example.org" }, /universeDomain/],
+    [{ credentials: { type: "external_account" } }, /credentials.*keyFilename/],
+  ]) {
+    assert.throws(() => facts(firestore, new Firestore({ projectId: "p", ...settings })), invalid(name));
+  }
+  assert.throws(() => facts(firestore, new (require("ioredis6"))({ lazyConnect: true, password: "s3cret" })), invalid(/firestore/));
+
+  assert.deepEqual(facts(firestore, { projectId: "p", credentials: account }), { projectId: "p", ...pair });
+  assert.deepEqual(facts(firestore, { credentials: 5 }), { credentials: 5 });
+  const { target, password } = resolveTarget(firestore, { projectId: "p", token: async () => "t" });
+  assert.deepEqual(Object.fromEntries(target), { projectId: "p" });
+  assert.deepEqual(await password(), { text: "t" });
+});
+
 test("objects of facts", async () => {
   assert.deepEqual(resolveTarget(redis, { host: "h", port: 1, tls: { ca: Buffer.from("c"), key: null }, db: undefined, x: [], y() {} }).target, [
     ["host", "h"], ["port", 1], ["tls.ca", Buffer.from("c")], ["tls.key", { type: "null" }], ["x", { type: "an array" }], ["y", { type: "a function" }],
@@ -238,6 +278,8 @@ test("the root tells stores by scheme, fact and client", () => {
   assert.equal(kindOf({ host: "h", db: 1 }), redis);
   assert.equal(kindOf({ host: "h", database: "d" }), postgres);
   assert.equal(kindOf({ directory: "d" }), file);
+  assert.equal(kindOf({ projectId: "p" }), firestore);
+  assert.equal(kindOf("firestore://p/d"), firestore);
   for (const target of [{ host: "h" }, {}, { db: 1, database: "d" }, null, 5, [], new Map(), () => {}]) {
     assert.throws(() => kindOf(target), invalid(/target must be/));
   }

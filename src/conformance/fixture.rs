@@ -33,6 +33,12 @@ pub trait Fixture: Send + Sync {
         TIME_TOLERANCE
     }
 
+    /// Whether this store tells a backend how many others watch a key. One that can't tell gives up its turn
+    /// whenever it is asked to.
+    fn counts_watchers(&self) -> bool {
+        true
+    }
+
     /// The time on the store's clock. A store on this machine shares its clock.
     fn now(&self) -> Timestamp {
         Timestamp::now()

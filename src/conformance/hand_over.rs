@@ -174,7 +174,7 @@ pub(super) async fn yields_to_other_watchers(t: &Trial) {
 pub(super) async fn keeps_its_turn_where_nobody_else_watches(t: &Trial) {
     let (ours, theirs) = t.two_backends().await;
     let can = ours.capabilities();
-    if !can.hands_over || !can.wakes {
+    if !can.hands_over || !can.wakes || !t.counts_watchers() {
         return;
     }
     let lease = grant(&ours, &t.request(LONG)).await;

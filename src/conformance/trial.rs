@@ -74,6 +74,10 @@ impl Trial {
         !self.fixture.tolerance().is_zero()
     }
 
+    pub fn counts_watchers(&self) -> bool {
+        self.fixture.counts_watchers()
+    }
+
     pub fn tolerance(&self) -> Duration {
         self.fixture.tolerance()
     }

@@ -8,6 +8,7 @@ use napi_derive::napi;
 use syncguard::backend::Backend;
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
 use syncguard::file::{FileBackend, FileConfig};
+use syncguard::firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard::lock::{Error, LockId, Result};
 use syncguard::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::redis::{RedisBackend, RedisConfig};
@@ -142,6 +143,10 @@ fn backend(
             let config = PostgresConfig::from_target(target, options, password)?;
             let config = config.with_operation_timeout(limits.operation_timeout);
             Ok(Arc::new(PostgresBackend::new(config)))
+        }
+        "firestore" => {
+            let config = FirestoreConfig::from_target(target, options, password)?;
+            Ok(Arc::new(FirestoreBackend::new(config)))
         }
         "file" => Ok(Arc::new(FileBackend::new(FileConfig::from_target(target, options)?))),
         "default" => {

@@ -3,11 +3,12 @@
 import { invalid } from "../errors.js";
 import { isPlainObject } from "../entries.js";
 import { file } from "./file.js";
+import { firestore } from "./firestore.js";
 import { postgres } from "./postgres.js";
 import { redis } from "./redis.js";
 import { describe, type TargetKind } from "./target.js";
 
-export const kinds: readonly TargetKind[] = [redis, postgres, file];
+export const kinds: readonly TargetKind[] = [redis, postgres, firestore, file];
 
 /**
  * Which store a target of `createBackend` or `createLock` of the root means: by scheme, facts or client.
@@ -19,8 +20,8 @@ export function kindOf(target: unknown): TargetKind {
   const [kind] = fitting;
   if (kind === undefined || fitting.length > 1) {
     throw invalid(
-      "target must be a URL, a client of ioredis, node-redis, postgres.js or pg, or an object with facts that only one " +
-        `store has (db, database, directory, …); ${describe(target)} was given that fits ${kind ? "several stores" : "none"}`,
+      "target must be a URL, a client of ioredis, node-redis, postgres.js, pg or @google-cloud/firestore, or an object with facts that only one " +
+        `store has (db, database, projectId, directory, …); ${describe(target)} was given that fits ${kind ? "several stores" : "none"}`,
     );
   }
   return kind;

@@ -16,6 +16,8 @@ export interface TargetKind {
   readonly schemes: readonly string[];
   /** What to call a client or an object of facts of this kind in a message. */
   readonly accepts: string;
+  /** The fact that may be a function, called at each connect. Default: "password". */
+  readonly passwordFact?: string;
   /** Names of facts that only this kind has: they tell its objects from those of others. */
   readonly ownFacts: readonly string[];
   /** The settings of an existing client; nothing when it is none of this kind. */
@@ -33,7 +35,7 @@ export interface TargetKind {
 export function resolveTarget(kind: TargetKind, target: unknown): Resolved {
   if (typeof target === "string") return kind.text?.(target) ?? { target };
   if (target instanceof URL) return { target: target.href };
-  if (isPlainObject(target)) return withoutPasswordFunction(kind.facts?.(target) ?? target);
+  if (isPlainObject(target)) return withoutPasswordFunction(kind.facts?.(target) ?? target, kind.passwordFact);
   const isClient = (typeof target === "object" && target !== null) || typeof target === "function";
   const adopted = isClient ? kind.adopt(target as object) : undefined;
   if (adopted === undefined) throw invalid(`target must be ${kind.accepts}; ${describe(target)} was given`);
@@ -41,10 +43,10 @@ export function resolveTarget(kind: TargetKind, target: unknown): Resolved {
 }
 
 /** Entries of facts whose password may be a function that is called at each connect. */
-export function withoutPasswordFunction(facts: Record<string, unknown>): Resolved {
-  const password = Object.hasOwn(facts, "password") ? facts.password : undefined;
+export function withoutPasswordFunction(facts: Record<string, unknown>, name = "password"): Resolved {
+  const password = Object.hasOwn(facts, name) ? facts[name] : undefined;
   if (typeof password !== "function") return { target: entriesOf(facts) };
-  return { target: entriesOf(facts, "password"), password: textSource(password as () => unknown) };
+  return { target: entriesOf(facts, name), password: textSource(password as () => unknown) };
 }
 
 /** A password function as the environment calls it. */

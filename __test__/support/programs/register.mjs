@@ -7,10 +7,11 @@ const accepted = []
 const rejected = []
 
 const server = createServer((socket) => {
-  socket.setNoDelay(true)
-  // A client that is killed before it read its answer ends by a reset, which readline tells as an error of its own.
+  socket.setNoDelay(true).on('error', () => {})
+  // A killed client resets its connection, which readline tells as well, and may leave half a line behind.
   const lines = createInterface({ input: socket }).on('error', () => {})
   lines.on('line', (line) => {
+    if (!line.endsWith('}')) return
     const write = JSON.parse(line)
     const fits = write.fence >= (highest.get(write.key) ?? '')
     if (fits) highest.set(write.key, write.fence)

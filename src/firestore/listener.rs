@@ -1,0 +1,184 @@
+//! The task behind the hints: keeps a listen stream open while somebody watches, and makes a new one when it
+//! breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::connection::{Call, Server};
+use super::error::{self, Request};
+use super::proto::listen_response::ResponseType;
+use super::proto::target::{DocumentsTarget, TargetType};
+use super::proto::target_change::TargetChangeType;
+use super::proto::{ListenRequest, ListenResponse, Target, TargetChange, listen_request};
+use super::wake::{Board, Order, TargetId, is_free};
+use crate::lock::{Error, Result};
+
+/// A stream that nobody needs is kept this long, since whoever waited for one key soon waits for another.
+const LINGER: Duration = Duration::from_secs(30);
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+const MOST_PAUSE: Duration = Duration::from_secs(3);
+
+/// How a stream ended.
+enum Ended {
+    /// Nobody watches.
+    Idle,
+    /// After something was current on it.
+    Broken(Error),
+    NeverBegan(Error),
+}
+
+/// Listens until nobody has watched for a while, or the backend is closed.
+pub(super) async fn run(server: Arc<Server>, board: Arc<Board>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    tokio::select! {
+        biased;
+        () = server.closed.cancelled() => board.end(),
+        () = keep_listening(&server, &board, &mut orders) => {}
+    }
+}
+
+async fn keep_listening(server: &Server, board: &Board, orders: &mut mpsc::UnboundedReceiver<Order>) {
+    let mut pause = LEAST_PAUSE;
+    loop {
+        let error = match listen(server, board, orders).await {
+            Ended::Idle if board.retire() => return,
+            Ended::Idle => continue,
+            Ended::Broken(error) => {
+                pause = LEAST_PAUSE;
+                error
+            }
+            Ended::NeverBegan(error) => error,
+        };
+        board.broken(&error);
+        // Whoever waits goes by timer meanwhile.
+        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(MOST_PAUSE);
+    }
+}
+
+async fn listen(server: &Server, board: &Board, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+    let all = board.begin(orders);
+    if all.is_empty() {
+        return Ended::Idle;
+    }
+    let (mut call, mut replies, requests) = match open(server, all).await {
+        Ok(opened) => opened,
+        Err(error) => return Ended::NeverBegan(error),
+    };
+    let mut used = false;
+    let mut unused_since = None;
+    let error = loop {
+        unused_since = if board.is_idle() { unused_since.or(Some(Instant::now())) } else { None };
+        let linger = unused_since.unwrap_or_else(Instant::now) + LINGER;
+        tokio::select! {
+            biased;
+            reply = replies.message() => match reply {
+                Ok(Some(reply)) => {
+                    call.answered(None);
+                    match take(server, board, reply) {
+                        Ok(current) => used |= current,
+                        Err(error) => break error,
+                    }
+                }
+                Ok(None) => break Error::unavailable("Firestore ended the subscription; it is made anew"),
+                Err(status) => break call.failed(&status),
+            },
+            Some(order) = orders.recv() => {
+                // A stream that has ended says so above.
+                let _ = requests.send(request(&call.names.database, order));
+            }
+            () = tokio::time::sleep_until(linger), if unused_since.is_some() => return Ended::Idle,
+        }
+    };
+    if used { Ended::Broken(error) } else { Ended::NeverBegan(error) }
+}
+
+type Requests = mpsc::UnboundedSender<ListenRequest>;
+
+/// Opens a stream that listens to `all`.
+async fn open(
+    server: &Server,
+    all: Vec<(TargetId, Arc<str>)>,
+) -> Result<(Call<'_>, Streaming<ListenResponse>, Requests)> {
+    let mut call = server.call(Request::Listen).await?;
+    let (requests, outgoing) = mpsc::unbounded_channel();
+    for (id, name) in all {
+        // The receiver is right here.
+        let _ = requests.send(request(&call.names.database, Order::Add(id, name)));
+    }
+    let outgoing = stream::unfold(outgoing, |mut outgoing: mpsc::UnboundedReceiver<ListenRequest>| async {
+        outgoing.recv().await.map(|request| (request, outgoing))
+    });
+    let message = call.message(outgoing)?;
+    let mut client = call.client();
+    let opened = tokio::time::timeout(server.config.connect_timeout, client.listen(message)).await;
+    match opened {
+        Ok(Ok(replies)) => {
+            call.answered(None);
+            Ok((call, replies.into_inner(), requests))
+        }
+        Ok(Err(status)) => Err(call.failed(&status)),
+        Err(_) => Err(error::of_code(&server.config.host, Request::Listen, tonic::Code::DeadlineExceeded)),
+    }
+}
+
+fn request(database: &str, order: Order) -> ListenRequest {
+    let change = match order {
+        Order::Add(TargetId(target_id), name) => {
+            let documents = DocumentsTarget { documents: vec![name.to_string()] };
+            let target_type = Some(TargetType::Documents(documents));
+            listen_request::TargetChange::AddTarget(Target { target_id, target_type, ..Target::default() })
+        }
+        Order::Remove(TargetId(target_id)) => listen_request::TargetChange::RemoveTarget(target_id),
+    };
+    ListenRequest { database: database.to_owned(), target_change: Some(change), ..ListenRequest::default() }
+}
+
+/// Turns a reply into hints. Answers whether something became current.
+///
+/// # Errors
+/// Why the server stopped listening to a target that it had listened to.
+fn take(server: &Server, board: &Board, reply: ListenResponse) -> Result<bool> {
+    match reply.response_type {
+        Some(ResponseType::TargetChange(change)) => return take_target(server, board, &change),
+        Some(ResponseType::DocumentChange(change)) => {
+            if change.document.is_some_and(|document| is_free(server, &document)) {
+                board.hint(ids(&change.target_ids));
+            }
+            board.hint(ids(&change.removed_target_ids));
+        }
+        Some(ResponseType::DocumentDelete(gone)) => board.hint(ids(&gone.removed_target_ids)),
+        Some(ResponseType::DocumentRemove(gone)) => board.hint(ids(&gone.removed_target_ids)),
+        // How many documents match: of one document, its own messages have told.
+        Some(ResponseType::Filter(_)) | None => {}
+    }
+    Ok(false)
+}
+
+fn take_target(server: &Server, board: &Board, change: &TargetChange) -> Result<bool> {
+    match change.target_change_type() {
+        TargetChangeType::Current => {
+            board.current(ids(&change.target_ids));
+            Ok(true)
+        }
+        TargetChangeType::Remove => match &change.cause {
+            Some(cause) if cause.code != 0 => {
+                let code = tonic::Code::from_i32(cause.code);
+                let error = error::of_code(&server.config.host, Request::Listen, code);
+                if board.refused(ids(&change.target_ids), &error) { Err(error) } else { Ok(false) }
+            }
+            // As it was ordered.
+            _ => Ok(false),
+        },
+        // After a reset the present state is told anew.
+        TargetChangeType::NoChange | TargetChangeType::Add | TargetChangeType::Reset => Ok(false),
+    }
+}
+
+fn ids(ids: &[i32]) -> impl Iterator<Item = TargetId> {
+    ids.iter().copied().map(TargetId)
+}

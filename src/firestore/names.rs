@@ -1,0 +1,109 @@
+//! Where documents lie: full resource names from what a configuration says.
+
+use super::documents::LOCK_ID;
+use super::proto::structured_query::field_filter::Operator;
+use super::proto::structured_query::filter::FilterType;
+use super::proto::structured_query::{CollectionSelector, FieldFilter, FieldReference, Filter, Projection};
+use super::proto::{RunQueryRequest, StructuredQuery, run_query_request};
+use super::{documents, proto};
+use crate::lock::{Key, LockId, Result, firestore_keys};
+
+/// More documents under one lock id than this are not read: one is the rule, two are a mistake.
+const MOST_DUPLICATES: i32 = 8;
+
+/// One database, and the two collections in it.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) project: String,
+    pub(super) database_id: String,
+    /// `projects/P/databases/D`
+    pub(super) database: String,
+    locks: Collection,
+    fences: Collection,
+}
+
+#[derive(Clone, Debug)]
+struct Collection {
+    /// The document, or the root of all documents, in which it lies.
+    parent: String,
+    id: String,
+}
+
+/// A key's two documents.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) lock: String,
+    pub(super) fence: String,
+}
+
+impl Names {
+    pub(super) fn new(project: &str, database_id: &str, locks: &str, fences: &str) -> Names {
+        let database = format!("projects/{project}/databases/{database_id}");
+        Names {
+            project: project.to_owned(),
+            database_id: database_id.to_owned(),
+            locks: Collection::new(&database, locks),
+            fences: Collection::new(&database, fences),
+            database,
+        }
+    }
+
+    /// # Errors
+    /// As [`firestore_keys`].
+    pub(super) fn place(&self, key: &Key) -> Result<Place> {
+        let ids = firestore_keys(key)?;
+        Ok(Place { lock: self.locks.document(&ids.lock), fence: self.fences.document(&ids.fence) })
+    }
+
+    /// Whoever carries this lock id.
+    pub(super) fn query(&self, lock_id: &LockId) -> RunQueryRequest {
+        let field = |name: &str| FieldReference { field_path: name.to_owned() };
+        let carries = FieldFilter {
+            field: Some(field(LOCK_ID)),
+            op: Operator::Equal.into(),
+            value: Some(documents::text(lock_id.as_str())),
+        };
+        let query = StructuredQuery {
+            select: Some(Projection { fields: documents::LOCK_FIELDS.map(field).to_vec() }),
+            from: vec![CollectionSelector { collection_id: self.locks.id.clone(), all_descendants: false }],
+            r#where: Some(Filter { filter_type: Some(FilterType::FieldFilter(carries)) }),
+            limit: Some(MOST_DUPLICATES),
+            ..StructuredQuery::default()
+        };
+        RunQueryRequest {
+            parent: self.locks.parent.clone(),
+            query_type: Some(run_query_request::QueryType::StructuredQuery(query)),
+            ..RunQueryRequest::default()
+        }
+    }
+}
+
+impl Collection {
+    fn new(database: &str, path: &str) -> Collection {
+        let root = format!("{database}/documents");
+        match path.rsplit_once('/') {
+            Some((parent, id)) => Collection { parent: format!("{root}/{parent}"), id: id.to_owned() },
+            None => Collection { parent: root, id: path.to_owned() },
+        }
+    }
+
+    fn document(&self, id: &str) -> String {
+        [&self.parent, "/", &self.id, "/", id].concat()
+    }
+}
+
+/// The part of a document's name below its database, such as `locks/a`. Servers may name the project
+/// otherwise than the request did, by number.
+pub(super) fn relative(name: &str) -> &str {
+    name.split_once("/documents/").map_or(name, |(_, path)| path)
+}
+
+/// Whether two names mean the same document of one database.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    relative(one) == relative(other)
+}
+
+/// Restricts a read to the fields that locks and fences have, so that replies stay small.
+pub(super) fn mask() -> proto::DocumentMask {
+    proto::DocumentMask { field_paths: documents::LOCK_FIELDS.map(str::to_owned).to_vec() }
+}
