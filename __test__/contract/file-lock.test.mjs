@@ -518,34 +518,41 @@ describe('FileLock between processes', () => {
     assert.equal(read(path), others)
   })
 
-  test('of fifty processes that race for a stale file exactly one wins', async () => {
-    const path = newPath()
-    const programs = await Promise.all(Array.from({ length: 50 }, () => prepare(path)))
-    const dead = await holder(path)
+  test('of fifty processes that race for stale files exactly one gets each', async () => {
+    const directory = temporaryDirectory('race')
+    const dead = await holder(join(directory, 'dead'))
     await dead.kill()
-    const ofTheDead = read(path)
+    const ofTheDead = read(join(directory, 'dead'))
+    unlinkSync(join(directory, 'dead'))
+    const options = { leaseStaleThresholdMs: 60_000, acquireRetryLimit: 1000 }
+    const programs = await Promise.all(Array.from({ length: 50 }, () => prepare('unused', options)))
     const stale = {
-      'nothing at all': () => unlinkSync(path),
-      "a dead owner's": () => writeFileSync(path, ofTheDead.replace(/("lastHeartbeatUnixNano":)\d+/, `$1${now()}`)),
-      "Go's, with an old heartbeat": () => writeFileSync(path, recordOf({ heartbeat: now() - 60_000n * NANOS })),
-      unreadable: () => (writeFileSync(path, '{'), backdate(path, 60_000))
+      'nothing at all': () => {},
+      "a dead owner's": (path) => writeFileSync(path, ofTheDead.replace(/("lastHeartbeatUnixNano":)\d+/, `$1${now()}`)),
+      "Go's, with an old heartbeat": (path) => writeFileSync(path, recordOf({ heartbeat: now() - 120_000n * NANOS })),
+      unreadable: (path) => (writeFileSync(path, '{'), backdate(path, 60_000))
     }
-    for (const [what, plant] of Object.entries(stale)) {
-      plant()
-      for (const program of programs) program.say({ do: 'acquire' })
-      const answers = await Promise.all(programs.map((program) => program.hear(({ is }) => is === 'acquired' || is === 'refused')))
-      const winners = programs.filter((_, i) => answers[i].is === 'acquired')
-      assert.equal(winners.length, 1, what)
-      const [winner] = winners
-      for (const { is, code } of answers) assert.ok(is === 'acquired' || code === 'AcquisitionTimeout', code)
-      assert.ok(answers.some(({ pid }) => pid === winner.pid), 'nobody was told who has it')
-      assert.deepEqual(readdirSync(dirname(path)), ['lease'], 'losers leave nothing behind')
-      assert.equal(JSON.parse(read(path)).pid, winner.pid)
-      await sleep(600) // Two heartbeats: if another had it too, one of them would hear of a loss now.
-      winner.say({ do: 'release' })
-      assert.equal((await winner.hear('released')).ok, true)
+    const names = Array.from({ length: 50 }, (_, i) => Object.keys(stale).map((what) => `${what} ${i}`)).flat()
+    const paths = names.map((name) => join(directory, name))
+    for (const [i, name] of names.entries()) stale[name.replace(/ \d+$/, '')](paths[i])
+    for (const program of programs) program.say({ do: 'race', paths })
+    const races = await Promise.all(programs.map((program) => program.hear('raced', 60_000)))
+    for (const [i, path] of paths.entries()) {
+      const winners = programs.filter((_, n) => races[n].answers[i].won)
+      assert.equal(winners.length, 1, `${names[i]}: ${winners.length} winners`)
+      const [{ pid }] = winners
+      assert.equal(JSON.parse(read(path)).pid, pid)
+      for (const { answers } of races) {
+        if (!answers[i].won) assert.deepEqual(answers[i], { won: false, code: 'AcquisitionTimeout', pid })
+      }
     }
-    for (const program of programs) assert.deepEqual(program.lines, [])
+    assert.deepEqual(readdirSync(directory).sort(), [...names].sort(), 'losers leave nothing behind')
+    assert.ok(new Set(paths.map((path) => JSON.parse(read(path)).pid)).size > 1, 'it was no race')
+    for (const program of programs) program.say({ do: 'leave' })
+    const left = await Promise.all(programs.map((program) => program.hear('left')))
+    assert.ok(left.every(({ all }) => all), 'each is still the owner of what it won')
+    assert.deepEqual(readdirSync(directory), [])
+    for (const program of programs) assert.deepEqual(program.lines, [], 'no loss was told')
     await Promise.all(programs.map((program) => program.kill()))
   })
 })

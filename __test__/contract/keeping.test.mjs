@@ -54,10 +54,10 @@ eachBackend((fixture) => {
     const key = uniqueKey()
     const backend = fixture.open()
     const program = await fixture.program()
-    program.say({ do: 'hold', key, ttlMs: 400, autoExtend: true })
+    program.say({ do: 'hold', key, ttlMs: 800, autoExtend: true })
     await program.hear('held')
-    program.say({ do: 'block', ms: 2000 })
-    for (let i = 0; i < 18; i++) {
+    program.say({ do: 'block', ms: 4000 })
+    while (!program.lines.some(({ is }) => is === 'unblocked')) {
       assert.equal(await backend.isLocked({ key }), true)
       await sleep(100)
     }
@@ -89,32 +89,58 @@ eachBackend((fixture) => {
     await held.release()
   })
 
-  test('a worker that blocks its event loop keeps its lease', async () => {
-    const key = uniqueKey()
-    const backend = fixture.open()
+  /** A worker that takes a lease and then blocks; afterwards it releases when it is told to. Answers what it says. */
+  async function blockedWorker(workerData) {
     const worker = new Worker(
-      `import { workerData, parentPort } from 'node:worker_threads'
+      `import { once } from 'node:events'
+       import { workerData, parentPort } from 'node:worker_threads'
        const { ${fixture.create.name}: create } = await import('syncguard/${fixture.name}')
-       const backend = create(workerData.target, workerData.options)
-       const held = await backend.acquire({ key: workerData.key, ttlMs: 400, autoExtend: true })
+       const { target, options, key, ttlMs, autoExtend, blockMs } = workerData
+       const backend = create(target, options)
+       const lost = []
+       const held = await backend.acquire({ key, ttlMs, autoExtend, onLeaseLost: ({ code }) => lost.push(code) })
        parentPort.postMessage({ ok: held.ok })
        await new Promise((resolve) => setTimeout(resolve, 20))
-       const end = performance.now() + 2000
+       const end = performance.now() + blockMs
        while (performance.now() < end);
-       parentPort.postMessage({ isValid: held.isValid(), released: await held.release() })
+       const isValid = held.isValid()
+       await new Promise(setImmediate)
+       parentPort.postMessage({ isValid, aborted: held.signal.aborted, lost })
+       await once(parentPort, 'message')
+       parentPort.postMessage({ released: await held.release() })
        await backend.close()`,
-      { eval: true, execArgv: ['--input-type=module'], workerData: { key, target: fixture.target, options: fixture.options } }
+      { eval: true, execArgv: ['--input-type=module'], workerData: { ...workerData, target: fixture.target, options: fixture.options } }
     )
     const messages = []
     worker.on('message', (message) => messages.push(message))
     const exited = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject))
-    await until(() => messages.length === 1, { timeoutMs: 10_000 })
-    for (let i = 0; i < 15; i++) {
+    await until(() => messages.length === 1, { timeoutMs: 10_000, what: 'the lease of the worker' })
+    return { worker, messages, exited }
+  }
+
+  test('a worker that blocks its event loop for five TTLs keeps its lease', async () => {
+    const key = uniqueKey()
+    const backend = fixture.open()
+    const { worker, messages, exited } = await blockedWorker({ key, ttlMs: 800, autoExtend: true, blockMs: 4000 })
+    while (messages.length < 2) {
       assert.equal(await backend.isLocked({ key }), true)
       await sleep(100)
     }
+    worker.postMessage('release')
     await exited
-    assert.deepEqual(messages, [{ ok: true }, { isValid: true, released: { ok: true } }])
+    assert.deepEqual(messages, [{ ok: true }, { isValid: true, aborted: false, lost: [] }, { released: { ok: true } }])
+  })
+
+  test('a worker that is blocked past stallMs gives its lease up', async () => {
+    const key = uniqueKey()
+    const backend = fixture.open()
+    const { worker, messages, exited } = await blockedWorker({ key, ttlMs: 500, autoExtend: { stallMs: 600 }, blockMs: 4000 })
+    await until(async () => !(await backend.isLocked({ key })), { timeoutMs: 3800, what: 'the lease to be given up' })
+    assert.equal(messages.length, 1, 'it is still blocked')
+    await until(() => messages.length === 2)
+    worker.postMessage('release')
+    await exited
+    assert.deepEqual(messages, [{ ok: true }, { isValid: false, aborted: true, lost: ['LeaseLost'] }, { released: { ok: false } }])
   })
 
   test('when a worker thread ends, its renewals stop and its leases are released', async () => {

@@ -117,7 +117,7 @@ eachBackend(
 
     test('lock() over withTelemetry: a grant whose reply was lost is released', async () => {
       const { proxy, backend, key } = await layered({ operationTimeoutMs: 400 })
-      const swallowed = proxy.swallowReplyTo(key, { keep: true })
+      const swallowed = proxy.swallowReplyTo(fixture.inGrant(key), { keep: true })
       const work = lock(backend, () => assert.fail('not held'), { key, ttlMs: 60_000, acquisition: { maxRetries: 0 } })
       const error = await rejectsWith(work, 'NetworkTimeout')
       assert.equal(error.context.outcome, 'unknown')
@@ -128,7 +128,7 @@ eachBackend(
     test('lock() over withTelemetry: a grant on its way to a caller who has aborted is released', async () => {
       const { proxy, backend, key } = await layered({ operationTimeoutMs: 1000 })
       const controller = new AbortController()
-      const held = proxy.holdReplyTo(key)
+      const held = proxy.holdReplyTo(fixture.inGrant(key))
       const work = rejectsWith(() => lock(backend, () => assert.fail('not held'), { key, ttlMs: 60_000, signal: controller.signal }), 'Aborted')
       const connection = await held
       await until(() => fixture.observer.isLocked({ key }), { what: 'the grant at the store' })

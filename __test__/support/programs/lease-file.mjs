@@ -2,10 +2,10 @@
 import { FileLock } from 'syncguard/file'
 import { block, config, hear, say } from '../child.mjs'
 
-const file = new FileLock(config.path, {
-  ...config.options,
-  onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held })
-})
+const lockOf = (path) =>
+  new FileLock(path, { ...config.options, onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held }) })
+const file = lockOf(config.path)
+const won = []
 const busy = setInterval(() => {}, 1 << 30)
 
 const actions = {
@@ -15,6 +15,23 @@ const actions = {
     } catch ({ code, context }) {
       say({ is: 'refused', code, pid: context?.pid })
     }
+  },
+  /** Wants one after the other, as others do at the same time. */
+  async race({ paths }) {
+    const answers = []
+    for (const path of paths) {
+      try {
+        won.push(await lockOf(path).acquire())
+        answers.push({ won: true })
+      } catch ({ code, context }) {
+        answers.push({ won: false, code, pid: context?.pid })
+      }
+    }
+    say({ is: 'raced', answers })
+  },
+  async leave() {
+    const released = await Promise.all(won.map((each) => each.release()))
+    say({ is: 'left', all: released.every(({ ok }) => ok) })
   },
   async release() {
     say({ is: 'released', ...(await file.release()), held: file.held })
