@@ -19,6 +19,8 @@ export interface AttemptRunner {
 export interface FileListener {
   lost(failure: Failure): void;
   isAlive(pid: number): boolean;
+  /** The process is about to end. */
+  leave(): void;
 }
 
 /** Answers the password for one connect; `user` where the same source tells it. */
@@ -30,8 +32,22 @@ class Slots<T> {
   private last = 0;
 
   add(thing: T): number {
-    this.things.set(++this.last, thing);
-    return this.last;
+    const slot = this.reserve();
+    this.put(slot, thing);
+    return slot;
+  }
+
+  /** A number for something that comes and goes. */
+  reserve(): number {
+    return ++this.last;
+  }
+
+  put(slot: number, thing: T): void {
+    this.things.set(slot, thing);
+  }
+
+  values(): IterableIterator<T> {
+    return this.things.values();
   }
 
   get(slot: number): T | undefined {

@@ -1,9 +1,9 @@
 import { callback } from "./checks.js";
-import { entriesOf } from "./entries.js";
 import { files, type FileListener } from "./environment.js";
 import { errorOf, isFailure, LockError, unwrap } from "./errors.js";
 import { type Failure, native, type NativeFileLock } from "./native.js";
 import { own } from "./nouns.js";
+import { optionsOf } from "./open.js";
 import { quietly } from "./signals.js";
 import type { ReleaseResult } from "./types.js";
 
@@ -31,8 +31,16 @@ export interface FileLockOptions {
   processAppearsAlive?: (pid: number) => boolean;
 }
 
-/** Held files keep their objects, since a collected one would give its file up. */
-const held = new Set<FileLock>();
+/** An ending process takes its files along: a Go peer can't see that their owner is dead and waits for them to go stale. */
+let leavesAtExit = false;
+
+function leaveAtExit(): void {
+  if (leavesAtExit) return;
+  leavesAtExit = true;
+  process.once("exit", () => {
+    for (const file of files.values()) file.leave();
+  });
+}
 
 /**
  * One lease file that keeps others out, compatible with Go's `vormadev/vorma/kit/lockfile`: a process of each exclude
@@ -42,20 +50,22 @@ export class FileLock implements AsyncDisposable {
   /** The path as it was given. */
   readonly path: string;
   readonly #native: NativeFileLock;
-  readonly #slot: number;
+  readonly #slot = files.reserve();
+  readonly #listener: FileListener;
   readonly #heldError: Error | undefined;
+  #acquiring = 0;
 
   /**
    * Does no I/O.
    * @throws LockError InvalidArgument for a path or options that make no sense.
    */
   constructor(path: string, options?: FileLockOptions) {
+    const entries = optionsOf(options, "heldError", "onLeaseLost", "processAppearsAlive");
     const onLeaseLost = callback("onLeaseLost", own(options, "onLeaseLost"));
     const probe = callback("processAppearsAlive", own(options, "processAppearsAlive"));
-    const entries = entriesOf(options, "heldError", "onLeaseLost", "processAppearsAlive");
-    const listener: FileListener = {
+    this.#listener = {
       lost: (failure) => {
-        held.delete(this);
+        this.#keep();
         if (onLeaseLost !== undefined) quietly(() => onLeaseLost(errorOf(failure)));
       },
       // What a failing function says nothing about counts as alive.
@@ -66,8 +76,8 @@ export class FileLock implements AsyncDisposable {
           return true;
         }
       },
+      leave: () => this.#native.leave(),
     };
-    this.#slot = files.add(listener);
     this.#native = unwrap(native.fileLock(path, entries, this.#slot, probe !== undefined));
     this.#heldError = own(options, "heldError");
     this.path = path;
@@ -85,9 +95,13 @@ export class FileLock implements AsyncDisposable {
    *   ServiceUnavailable for a full disk.
    */
   async acquire(): Promise<this> {
+    leaveAtExit();
+    this.#acquiring++;
+    this.#keep();
     const answer = await this.#native.acquire();
+    this.#acquiring--;
+    this.#keep();
     if (isFailure(answer)) throw this.#refusal(answer);
-    held.add(this);
     return this;
   }
 
@@ -97,14 +111,20 @@ export class FileLock implements AsyncDisposable {
    */
   async release(): Promise<ReleaseResult> {
     const answer = await this.#native.release();
+    this.#keep();
     if (isFailure(answer)) throw errorOf(answer);
-    held.delete(this);
     return { ok: answer.ok };
   }
 
   /** Releases. Idempotent, never throws: what the system refuses becomes stale by itself. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release().catch(() => {});
+  }
+
+  /** A held file keeps its object, since a collected one would give its file up; a free one keeps nothing. */
+  #keep(): void {
+    if (this.#acquiring > 0 || this.held) files.put(this.#slot, this.#listener);
+    else files.remove(this.#slot);
   }
 
   #refusal(failure: Failure): LockError {

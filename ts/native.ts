@@ -151,6 +151,7 @@ export interface Native {
 export interface NativeFileLock {
   acquire(): Promise<null | Failure>;
   release(): Promise<{ ok: true } | Refusal | Failure>;
+  leave(): void;
   readonly held: boolean;
 }
 

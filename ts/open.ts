@@ -31,7 +31,7 @@ export async function openAny(target: unknown, options: unknown): Promise<Opened
 /** Makes the PostgreSQL tables. */
 export async function setup(kind: TargetKind, target: unknown, options: unknown): Promise<void> {
   const resolved = resolveTarget(kind, target);
-  const entries = optionsOf(options);
+  const entries = optionsOf(options, "onReleaseError");
   const slot = resolved.password && passwords.add(resolved.password);
   try {
     unwrap(await native.setupSchema(resolved.target, entries, slot ?? null));
@@ -41,7 +41,7 @@ export async function setup(kind: TargetKind, target: unknown, options: unknown)
 }
 
 function openNative(kind: Kind, target: string | Entries | null, options: unknown, password?: PasswordSource): Opened {
-  const entries = optionsOf(options);
+  const entries = optionsOf(options, "onReleaseError");
   const onReleaseError = callback("onReleaseError", own(options as BackendConfig | undefined, "onReleaseError"));
   const passwordSlot = password && passwords.add(password);
   const client = native.open(kind, target, entries, passwordSlot ?? null);
@@ -52,9 +52,10 @@ function openNative(kind: Kind, target: string | Entries | null, options: unknow
   return { client, onReleaseError, disposeTimeoutMs: client.info.disposeTimeoutMs, passwordSlot };
 }
 
-function optionsOf(options: unknown): Entries {
+/** @internal The own properties of an options argument, without those named. */
+export function optionsOf(options: unknown, ...without: string[]): Entries {
   if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
     throw invalid(`options must be an object; ${describe(options)} was given`);
   }
-  return entriesOf(options, "onReleaseError");
+  return entriesOf(options, ...without);
 }

@@ -39,8 +39,8 @@ function check({ contention, accepted, rejected, calm, losesState }) {
   const found = violations(turns, accepted)
   assert.deepEqual(losesState ? found.filter((each) => !each.startsWith('I3')) : found, [])
   assert.deepEqual(others, [], 'nothing else was said')
-  for (const { code, afterMs } of failures) {
-    assert.ok(HONEST.has(code), `a call failed with ${code}`)
+  for (const { code, text, afterMs } of failures) {
+    assert.ok(HONEST.has(code), `a call failed with ${code}: ${text}`)
     assert.ok(afterMs < contention.timeoutMs + 1500, `a call with timeoutMs ${contention.timeoutMs} settled after ${afterMs} ms`)
   }
   if (calm) assert.deepEqual(failures, [])

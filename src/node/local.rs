@@ -93,6 +93,15 @@ impl FileLock {
         })
     }
 
+    /// Releases on this very thread, for a process that is about to end. What the system refuses becomes
+    /// stale by itself.
+    #[napi]
+    pub fn leave(&self) {
+        if let Some(held) = current(&self.held) {
+            let _ = held.release();
+        }
+    }
+
     #[napi(getter)]
     pub fn held(&self) -> bool {
         current(&self.held).is_some_and(|held| held.is_held())

@@ -78,13 +78,19 @@ impl Refusal {
         if let Some(io) = io_error(error) {
             return Refusal::io(place, io);
         }
-        match error.kind() {
-            ErrorKind::AuthenticationFailed => Refusal::new(
+        match (error.kind(), error.code()) {
+            (ErrorKind::AuthenticationFailed, _) => Refusal::new(
                 Code::AuthFailed,
                 format!("Redis at {place} refused the user name or password; check both"),
             ),
-            ErrorKind::Io => Refusal::unavailable(format!("Redis at {place} closed the connection at once")),
-            _ => Refusal::answered(place, error.code().unwrap_or("no code")),
+            (_, Some(code)) => Refusal::answered(place, code),
+            (ErrorKind::Io, None) => {
+                Refusal::unavailable(format!("Redis at {place} closed the connection at once"))
+            }
+            // Most often the connection broke in the middle of a reply.
+            (_, None) => Refusal::unavailable(format!(
+                "what answers at {place} sent a reply that is cut short or none of Redis's; is it a Redis server?"
+            )),
         }
     }
 

@@ -6,6 +6,7 @@ use redis::Commands;
 use syncguard::backend::{Backend, LookupBy, Owner};
 use syncguard::lock::{Code, Error, Outcome};
 use syncguard::settings::Setting;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;
@@ -132,6 +133,26 @@ async fn a_server_that_does_not_answer_the_handshake_is_a_timeout() {
     silent.set_nonblocking(true).unwrap();
     assert!(silent.accept().is_ok());
     assert!(silent.accept().is_err(), "both waited for one attempt");
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_is_unavailable() {
+    const HELLO: &[u8] = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let answers: Vec<&[u8]> =
+        (0..HELLO.len()).map(|end| &HELLO[..end]).chain([&b"HTTP/1.1 400 Bad Request\r\n"[..]]).collect();
+    for answer in answers {
+        let serving = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.readable().await.unwrap();
+            let _ = socket.try_read(&mut [0; 1024]);
+            socket.write_all(answer).await.unwrap();
+        };
+        let (client, asked) = (backend(&url), request("a"));
+        let (refused, ()) = tokio::join!(client.acquire(&asked), serving);
+        assert_is(&refused.unwrap_err(), Code::ServiceUnavailable, true, Outcome::NotApplied);
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async function turn(waiter, { key, holdMs = 1, ttlMs = 5000, acquisition, autoEx
       { key, ttlMs, acquisition, autoExtend, onLeaseLost: () => {} }
     )
   } catch (error) {
-    say({ is: 'failed', key, waiter, code: codeOf(error), outcome: error.context?.outcome, afterMs: Number(now() - called) / 1e6 })
+    say({ is: 'failed', key, waiter, code: codeOf(error), text: error.message, outcome: error.context?.outcome, afterMs: Number(now() - called) / 1e6 })
   }
   if (line) say({ is: 'turn', ...line, ...texts(line) })
 }
