@@ -139,7 +139,7 @@ pub struct HandedOver {
     pub released: Mutation<()>,
     /// `None` when the turn went to other processes.
     pub next: Option<Acquired>,
-    /// How many subscribers of other processes watch the key, where the turn went to them; 0 where the
+    /// How many subscribers of other processes watch the key, where the turn went to them; a guess where the
     /// store does not tell. They go first, each once, before this process asks at full speed again.
     pub others: u32,
 }

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod file;
 pub mod firestore;
 pub mod guard;
+mod joined;
 pub mod lease_file;
 pub mod lock;
 #[cfg(any(test, feature = "testing"))]

@@ -33,6 +33,12 @@ pub fn acquire(path: &Path, options: &LeaseFileOptions, probe: Option<&dyn Proce
 
 /// The path from the root, so that a later change of the working directory changes nothing.
 fn checked(path: &Path) -> Result<PathBuf> {
+    check(path)?;
+    std::path::absolute(path).map_err(|error| refused("find the directory of", path, error))
+}
+
+/// Refuses what can't name a file anywhere.
+pub fn check(path: &Path) -> Result<()> {
     let text = path.as_os_str().as_encoded_bytes();
     let is_separator = |byte: &u8| std::path::is_separator(char::from(*byte));
     if text.iter().all(u8::is_ascii_whitespace) {
@@ -49,7 +55,7 @@ fn checked(path: &Path) -> Result<PathBuf> {
             "the path of the lease file must name a file; {given} was given"
         )));
     }
-    std::path::absolute(path).map_err(|error| refused("find the directory of", path, error))
+    Ok(())
 }
 
 /// `None` when others were faster.

@@ -52,6 +52,14 @@ use lease::{Beat, Lease};
 pub struct LeaseFile;
 
 impl LeaseFile {
+    /// Whether a path could be that of a lease file. No I/O.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is blank, holds U+0000 or can't name a file.
+    pub fn check_path(path: impl AsRef<Path>) -> Result<()> {
+        acquire::check(path.as_ref())
+    }
+
     /// Takes the file at `path`, making its directory where there is none. Blocks for some system calls;
     /// waits, within `acquire_retry_limit`, only where others are taking or removing the file.
     ///

@@ -41,9 +41,7 @@ pub fn file_lock(
 ) -> Either<FileLock, Outcome> {
     let make = || {
         let path = text("path", Value::from(&path))?;
-        if path.is_empty() || path.contains('\0') {
-            return Err(Error::invalid("path must name a file; an empty text or one with U+0000 was given"));
-        }
+        LeaseFile::check_path(&path)?;
         Ok(FileLock {
             queue: queue()?,
             path: path.into(),

@@ -1,6 +1,6 @@
 //! Requests of one kind: alone while a connection is free, joined into one statement while all are busy.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::detached::Detached;
 use super::error::{self, Failure, Kind, again};
 use super::pool::{Lent, Pool};
+use crate::joined::{self, Joinable};
 use crate::lock::{Error, Result};
 
 /// How many requests one statement takes.
@@ -144,32 +145,25 @@ impl<R: Request> Inner<R> {
 }
 
 impl<R: Request> Queue<R> {
-    /// As many as a statement takes, each identity once, without those that nobody waits for.
+    /// As many as a statement takes.
     fn take(&mut self) -> Vec<Job<R>> {
         self.served = false;
-        let mut taken: Vec<Job<R>> = Vec::new();
-        let mut later = VecDeque::new();
-        let mut seen = HashSet::new();
-        while taken.len() < WIDTH
-            && let Some(job) = self.jobs.pop_front()
-        {
-            if job.answer.is_closed() {
-                continue;
-            }
-            if seen.insert(job.request.identity().to_owned()) {
-                taken.push(job);
-            } else {
-                later.push_back(job);
-            }
-        }
-        later.append(&mut self.jobs);
-        self.jobs = later;
-        taken
+        joined::take(&mut self.jobs, WIDTH)
     }
 
     fn take_all(&mut self) -> VecDeque<Job<R>> {
         self.served = false;
         std::mem::take(&mut self.jobs)
+    }
+}
+
+impl<R: Request> Joinable for Job<R> {
+    fn identity(&self) -> &str {
+        self.request.identity()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests of one kind: alone while few are under way, joined into one script while many are, since most
 //! of what a script costs the server is not its work.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::Value;
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::operations::same;
 use super::script::{Call, Script};
 use super::server::Server;
+use crate::joined::{self, Joinable};
 use crate::lock::{Error, Result};
 
 /// How many scripts of a kind are under way before requests are joined: few enough that they are worth
@@ -137,7 +138,7 @@ impl<const K: usize, const A: usize> Drop for Turn<K, A> {
     fn drop(&mut self) {
         self.stop_gathering();
         let mut queue = self.inner.queue();
-        queue.jobs.retain(|job| !job.answer.is_closed());
+        queue.jobs.retain(|job| !job.is_abandoned());
         match Handle::try_current() {
             Ok(runtime) if !queue.jobs.is_empty() => {
                 drop(queue);
@@ -164,7 +165,7 @@ impl<const K: usize, const A: usize> Turn<K, A> {
         let inner = &self.inner;
         // Only what can be sent at once leaves the queue: whoever gives up before has asked for nothing.
         let connected = inner.server.connected().await;
-        let jobs = inner.queue().take();
+        let jobs = joined::take(&mut inner.queue().jobs, WIDTH);
         if let Err(error) = connected {
             return jobs.into_iter().for_each(|job| job.answer(Err(same(&error))));
         }
@@ -215,28 +216,15 @@ impl<const K: usize, const A: usize> Queue<K, A> {
         self.jobs.push_back(Job { part, answer });
         answered
     }
+}
 
-    /// As many as a script takes, each first key once, without those that nobody waits for.
-    fn take(&mut self) -> Vec<Job<K, A>> {
-        let mut taken: Vec<Job<K, A>> = Vec::with_capacity(self.jobs.len().min(WIDTH));
-        let mut later = VecDeque::new();
-        let mut seen = HashSet::new();
-        while taken.len() < WIDTH
-            && let Some(job) = self.jobs.pop_front()
-        {
-            if job.answer.is_closed() {
-                continue;
-            }
-            if seen.contains(&job.part.keys[0]) {
-                later.push_back(job);
-            } else {
-                seen.insert(job.part.keys[0].clone());
-                taken.push(job);
-            }
-        }
-        later.append(&mut self.jobs);
-        self.jobs = later;
-        taken
+impl<const K: usize, const A: usize> Joinable for Job<K, A> {
+    fn identity(&self) -> &str {
+        &self.part.keys[0]
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
     }
 }
 

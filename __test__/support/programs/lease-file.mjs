@@ -1,6 +1,7 @@
 // A process that wants lease files: does what its parent says. Its configuration: { path, options }.
 import { FileLock } from 'syncguard/file'
-import { block, config, hear, say } from '../child.mjs'
+import { config, hear, say } from '../child.mjs'
+import { block } from '../wait.mjs'
 
 const lockOf = (path) =>
   new FileLock(path, { ...config.options, onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held }) })
