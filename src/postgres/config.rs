@@ -297,8 +297,8 @@ mod tests {
             ("postgres://h", "h:5432"),
             ("postgres://a,b:1,[::1]:2,[fe80::1]", "a:5432 b:1 [::1]:2 [fe80::1]:5432"),
             ("postgres://a,b/db?port=7", "a:7 b:7"),
-            ("postgres://%2Ftmp:7/db", "/tmp/.s.PGSQL.7"),
-            ("postgres:///db?host=/tmp/.s.PGSQL.9", "/tmp/.s.PGSQL.9"),
+            ("postgres://%2Fsockets:7/db", "/sockets/.s.PGSQL.7"),
+            ("postgres:///db?host=/sockets/.s.PGSQL.9", "/sockets/.s.PGSQL.9"),
             ("postgres:///db?hostaddr=10.0.0.1", "10.0.0.1:5432"),
         ] {
             assert_eq!(hosts(&read(url, &[])).join(" "), expected, "{url}");
