@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::lock::{Error, MAX_TIME_MS, Result};
+use crate::lock::{Error, FenceRetention, MAX_TIME_MS, Result};
 
 /// Where the store is: a URL, or the same facts one by one.
 #[derive(Debug)]
@@ -104,6 +104,20 @@ impl Settings {
         match self.take(name) {
             None => Ok(None),
             Some(Setting::Number(number)) => millis(name, number).map(|ms| Some(Duration::from_millis(ms))),
+            Some(other) => Err(wrong(name, "a number of milliseconds", &other)),
+        }
+    }
+
+    /// The option `fenceRetentionMs` of every backend; without it counters stay for ever.
+    pub fn take_fence_retention(&mut self) -> Result<Option<FenceRetention>> {
+        let name = "fenceRetentionMs";
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Number(number)) => {
+                whole(name, number, FenceRetention::LEAST_MS, FenceRetention::MOST_MS)
+                    .and_then(FenceRetention::from_millis)
+                    .map(Some)
+            }
             Some(other) => Err(wrong(name, "a number of milliseconds", &other)),
         }
     }

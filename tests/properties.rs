@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use syncguard::lock::{
-    Code, Fence, Key, Limit, LockId, MAX_KEY_LENGTH_BYTES, MAX_TIME_MS, TIME_TOLERANCE, Timestamp, Ttl,
-    firestore_keys, hash_key, is_live, postgres_keys, redis_keys, storage_key,
+    Code, Fence, FenceRetention, Key, Limit, LockId, MAX_KEY_LENGTH_BYTES, MAX_TIME_MS, TIME_TOLERANCE,
+    Timestamp, Ttl, firestore_keys, hash_key, is_live, postgres_keys, redis_keys, storage_key,
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -246,6 +246,33 @@ proptest! {
             Err(error) => {
                 prop_assert!(millis == 0 || millis > MAX_TIME_MS);
                 prop_assert_eq!(error.code(), Code::InvalidArgument);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fence_counter_goes_only_when_the_clock_mints_higher_ones(
+        value in 0..=999_999_999_999_999u64, retention in 0..=MAX_TIME_MS, apart in 0..100_000u64
+    ) {
+        let fence = Fence::new(value).unwrap();
+        let end = FenceRetention::unchecked_from_millis(retention).ends_at(fence);
+        let clock = Fence::clock(Timestamp::from_millis(end.as_millis() + apart));
+        prop_assert!(clock >= value + 10 * retention, "below the clock minus the retention");
+        prop_assert!(Fence::clock(end) < value + 10 * retention + 10, "and no millisecond later");
+    }
+
+    #[test]
+    fn a_fence_retention_is_a_day_at_least_and_a_hundred_years_at_most(millis in prop_oneof![
+        any::<u64>(), 86_399_997..86_400_003u64, MAX_TIME_MS - 3..MAX_TIME_MS + 3
+    ]) {
+        match FenceRetention::from_millis(millis) {
+            Ok(retention) => {
+                prop_assert!((86_400_000..=MAX_TIME_MS).contains(&millis) && retention.as_millis() == millis);
+            }
+            Err(error) => {
+                prop_assert!(!(86_400_000..=MAX_TIME_MS).contains(&millis));
+                prop_assert_eq!(error.code(), Code::InvalidArgument);
+                prop_assert!(error.message().contains("fenceRetentionMs"));
             }
         }
     }

@@ -202,6 +202,13 @@ export interface NativeBackendOptions extends BackendConfig {
   operationTimeoutMs?: number;
   /** How long connecting may take, in milliseconds. Default: 5000. */
   connectTimeoutMs?: number;
+  /**
+   * How long a key's fence counter stays after the time that its value names, in milliseconds by the store's clock: 86400000 (a day) to
+   * 3153600000000. For keys that are never used again, so that the store doesn't fill up. Fences follow the clock, so they rise all the same.
+   * Set it once no process of the original TypeScript library mints fences in this store any more; there is no way back to that library, whose
+   * counters would begin at 1. Default: for ever.
+   */
+  fenceRetentionMs?: number;
 }
 
 /** What to lock, and how. */

@@ -54,6 +54,11 @@ const badOptions = {
   'operationTimeoutMs of a text': [{ operationTimeoutMs: '5000' }, 'operationTimeoutMs'],
   'operationTimeoutMs of NaN': [{ operationTimeoutMs: NaN }, 'operationTimeoutMs'],
   'connectTimeoutMs below 1': [{ connectTimeoutMs: -1 }, 'connectTimeoutMs'],
+  'fenceRetentionMs below a day': [{ fenceRetentionMs: 86_399_999 }, 'fenceRetentionMs'],
+  'fenceRetentionMs over 100 years': [{ fenceRetentionMs: 3_153_600_000_001 }, 'fenceRetentionMs'],
+  'fenceRetentionMs of a fraction': [{ fenceRetentionMs: 86_400_000.5 }, 'fenceRetentionMs'],
+  'fenceRetentionMs of infinity': [{ fenceRetentionMs: Infinity }, 'fenceRetentionMs'],
+  'fenceRetentionMs of a text': [{ fenceRetentionMs: '86400000' }, 'fenceRetentionMs'],
   'cleanupInIsLocked of a text': [{ cleanupInIsLocked: 'yes' }, 'cleanupInIsLocked'],
   'onReleaseError of a text': [{ onReleaseError: 'log' }, 'onReleaseError']
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 
 use super::platform;
-use crate::lock::{Error, Result};
+use crate::lock::{Error, FenceRetention, Result};
 use crate::settings::{Settings, Target};
 
 /// Names the directory of the embedded default.
@@ -27,11 +27,13 @@ pub struct FileConfig {
     pub(super) directory: PathBuf,
     pub(super) owner_death: OwnerDeath,
     pub(super) cleanup_in_is_locked: bool,
+    /// How long fence counters stay; `None`: for ever.
+    pub fence_retention: Option<FenceRetention>,
 }
 
 impl FileConfig {
     /// Reads a target, `file:DIR` or `{ directory }`, and the options of a backend: `ownerDeath`
-    /// ("takeover" or "wait"), `cleanupInIsLocked`, `connectTimeoutMs` (which nothing here needs).
+    /// ("takeover" or "wait"), `cleanupInIsLocked`, `fenceRetentionMs`, `connectTimeoutMs` (which nothing here needs).
     ///
     /// # Errors
     /// `InvalidArgument` for whatever is malformed or unknown.
@@ -56,12 +58,14 @@ impl FileConfig {
     pub fn in_directory(directory: impl AsRef<Path>, mut options: Settings) -> Result<FileConfig> {
         let wait = options.take_choice("ownerDeath", &["takeover", "wait"])? == Some(1);
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
+        let fence_retention = options.take_fence_retention()?;
         options.take_millis("connectTimeoutMs")?;
         options.finish()?;
         Ok(FileConfig {
             directory: absolute(directory.as_ref())?,
             owner_death: if wait { OwnerDeath::Wait } else { OwnerDeath::Takeover },
             cleanup_in_is_locked,
+            fence_retention,
         })
     }
 

@@ -53,6 +53,7 @@ impl FileFixture {
             directory: self.directory.clone(),
             owner_death: OwnerDeath::default(),
             cleanup_in_is_locked: false,
+            fence_retention: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::auth::Credentials;
 use super::target::{DEFAULT_DATABASE, Facts, filled, project_id};
-use crate::lock::{Error, Result};
+use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::Password;
 use crate::settings::{Settings, Target};
 
@@ -28,11 +28,13 @@ pub struct FirestoreConfig {
     pub(super) fence_collection: String,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// How long fence counters stay; `None`: for ever.
+    pub fence_retention: Option<FenceRetention>,
 }
 
 impl FirestoreConfig {
     /// Reads a target and the options of a backend: `collection`, `fenceCollection`, `connectTimeoutMs`,
-    /// `cleanupInIsLocked`. `password`, where there is one, is the access token and wins over the target's
+    /// `cleanupInIsLocked`, `fenceRetentionMs`. `password`, where there is one, is the access token and wins over the target's
     /// credentials. `FIRESTORE_EMULATOR_HOST` counts where the target names no host, or the same.
     ///
     /// # Errors
@@ -43,6 +45,7 @@ impl FirestoreConfig {
             self::collection("fenceCollection", options.take_text("fenceCollection")?, "fence_counters")?;
         let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
+        let fence_retention = options.take_fence_retention()?;
         options.finish()?;
         if collection == fence_collection {
             return Err(Error::invalid(format!(
@@ -79,6 +82,7 @@ impl FirestoreConfig {
             fence_collection,
             connect_timeout,
             cleanup_in_is_locked,
+            fence_retention,
         })
     }
 

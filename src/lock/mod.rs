@@ -2,6 +2,7 @@
 
 mod error;
 mod fence;
+mod fence_retention;
 mod hash;
 mod key;
 mod lease;
@@ -11,6 +12,7 @@ mod time;
 
 pub use error::{Code, Error, Outcome, Result};
 pub use fence::Fence;
+pub use fence_retention::FenceRetention;
 pub use hash::hash_key;
 pub use key::{Key, MAX_KEY_LENGTH_BYTES};
 pub use lease::Lease;

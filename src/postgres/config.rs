@@ -9,7 +9,7 @@ use super::parameters::Parameters;
 use super::passfile::Passfile;
 use super::tables::Tables;
 use super::tls::{Tls, TlsFacts};
-use crate::lock::{Error, Result};
+use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
 
@@ -36,6 +36,8 @@ pub struct PostgresConfig {
     pub(super) connect_timeout: Duration,
     pub(super) operation_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// How long fence counters stay; `None`: for ever.
+    pub fence_retention: Option<FenceRetention>,
     /// Whether sessions belong to a pooler, which shares them between clients; detected where nobody says.
     pub(super) pooler: Option<bool>,
 }
@@ -62,7 +64,7 @@ const SESSION_KINDS: &[(&str, SessionKind)] = &[
 
 impl PostgresConfig {
     /// Reads a target and the options of a backend: `tableName`, `fenceTableName`, `schema`, `poolSize`,
-    /// `connectTimeoutMs`, `cleanupInIsLocked`, `pgbouncer`, and `operationTimeoutMs` where the caller left
+    /// `connectTimeoutMs`, `cleanupInIsLocked`, `fenceRetentionMs`, `pgbouncer`, and `operationTimeoutMs` where the caller left
     /// it in. `password`, where there is one, wins over the target's. Does no I/O.
     ///
     /// # Errors
@@ -93,6 +95,7 @@ impl PostgresConfig {
         let connect_timeout = options.take_millis("connectTimeoutMs")?;
         let operation_timeout = options.take_millis("operationTimeoutMs")?.unwrap_or(TIMEOUT);
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
+        let fence_retention = options.take_fence_retention()?;
         let pooler = options.take_flag("pgbouncer")?;
         options.finish()?;
 
@@ -149,6 +152,7 @@ impl PostgresConfig {
             connect_timeout: connect_timeout.or(url_timeout).unwrap_or(TIMEOUT),
             operation_timeout,
             cleanup_in_is_locked,
+            fence_retention,
             pooler: pooler.or(pgbouncer).or(unprepared.filter(|unprepared| *unprepared)),
         })
     }

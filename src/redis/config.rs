@@ -6,7 +6,7 @@ use super::endpoint::{Address, Endpoint, MasterName};
 use super::names::Names;
 use super::tls::Tls;
 use super::url::ParsedUrl;
-use crate::lock::{Error, Result};
+use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
 
@@ -27,6 +27,8 @@ pub struct RedisConfig {
     pub(super) names: Names,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// How long fence counters stay; `None`: for ever.
+    pub fence_retention: Option<FenceRetention>,
     /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
     pub(super) signature: String,
 }
@@ -38,7 +40,8 @@ pub(super) struct Login {
 }
 
 impl RedisConfig {
-    /// Reads a target and the options of a backend: `keyPrefix`, `cleanupInIsLocked`, `connectTimeoutMs`.
+    /// Reads a target and the options of a backend: `keyPrefix`, `cleanupInIsLocked`, `connectTimeoutMs`,
+    /// `fenceRetentionMs`.
     /// `password`, where there is one, wins over the target's.
     ///
     /// # Errors
@@ -47,6 +50,7 @@ impl RedisConfig {
         let key_prefix = options.take_text("keyPrefix")?;
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
         let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
+        let fence_retention = options.take_fence_retention()?;
         options.finish()?;
         let (mut config, client_prefix) = match target {
             Target::Url(url) => (RedisConfig::from_url(&url)?, String::new()),
@@ -63,6 +67,7 @@ impl RedisConfig {
             Names::new(client_prefix, key_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), in_cluster)?;
         config.cleanup_in_is_locked = cleanup_in_is_locked;
         config.connect_timeout = connect_timeout;
+        config.fence_retention = fence_retention;
         Ok(config)
     }
 
@@ -82,6 +87,7 @@ impl RedisConfig {
             names: Names::default(),
             connect_timeout: CONNECT_TIMEOUT,
             cleanup_in_is_locked: false,
+            fence_retention: None,
             signature: String::new(),
         }
     }

@@ -135,6 +135,7 @@ fn malformed_facts_and_options_are_invalid() {
         ("cleanupInIsLocked", text("true")),
         ("connectTimeoutMs", Setting::Number(0.5)),
         ("connectTimeoutMs", Setting::Number(0.0)),
+        ("fenceRetentionMs", Setting::Number(86_399_999.0)),
         ("tableName", text("x")),
     ] {
         let error = url("redis://localhost", std::slice::from_ref(&bad)).expect_err(bad.0);
