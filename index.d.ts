@@ -48,6 +48,13 @@ export interface FileCapabilities extends BackendCapabilities {
 	supportsFencing: true;
 	timeAuthority: "server";
 }
+/** What a store in this process's memory can do. */
+export interface MemoryCapabilities extends BackendCapabilities {
+	/** Which store it is. */
+	backend: "memory";
+	supportsFencing: true;
+	timeAuthority: "server";
+}
 /**
  * A fencing token: 15 decimal digits, zero-padded, so that comparing strings orders grants. Hand it to the
  * resource that the lock protects, and let that refuse a lower one than it has seen.
@@ -490,7 +497,8 @@ export declare function withTelemetry<C extends BackendCapabilities>(backend: Lo
 /**
  * A backend for a URL, an object of connection facts, or an existing client, whose settings are adopted and which
  * is never used, changed or closed. Without a target: `SYNCGUARD_URL`, else lock files in `SYNCGUARD_DIR` or below
- * the home of this user's account. Connects and checks before it resolves.
+ * the home of this user's account. `memory:` and `memory:NAME` are stores of this process alone, for tests, with the
+ * semantics of the others. Connects and checks before it resolves.
  * @throws LockError InvalidArgument for a target or options that make no sense; AuthFailed, ServiceUnavailable,
  *   NetworkTimeout when the store can't be used.
  */
@@ -498,6 +506,7 @@ export declare function createBackend(target: `redis:${string}` | `rediss:${stri
 export declare function createBackend(target: `postgres:${string}` | `postgresql:${string}`, options?: object): Promise<NativeBackend<PostgresCapabilities>>;
 export declare function createBackend(target: `firestore:${string}`, options?: object): Promise<NativeBackend<FirestoreCapabilities>>;
 export declare function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;
+export declare function createBackend(target: `memory:${string}`, options?: object): Promise<NativeBackend<MemoryCapabilities>>;
 export declare function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<BackendCapabilities>>;
 /**
  * A function that runs another one while holding a lock. The target is that of `createBackend`.

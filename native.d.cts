@@ -118,7 +118,7 @@ export declare function makeStorageKey(prefix: unknown, key: unknown, limit: unk
 export declare function normalizeKey(key: unknown): string | Failure
 
 /** A backend with its engine; no I/O yet. */
-export declare function open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
+export declare function open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
 
 /** Acquisition options with their defaults filled in. */
 export declare function policy(options: unknown): Policy | Failure

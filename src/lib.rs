@@ -14,7 +14,6 @@ pub mod guard;
 mod joined;
 pub mod lease_file;
 pub mod lock;
-#[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod postgres;
 pub mod process;

@@ -9,6 +9,7 @@ import type {
   FileCapabilities,
   FirestoreCapabilities,
   LockFunction,
+  MemoryCapabilities,
   NativeBackend,
   PostgresCapabilities,
   RedisCapabilities,
@@ -19,7 +20,8 @@ export * from "./shared.js";
 /**
  * A backend for a URL, an object of connection facts, or an existing client, whose settings are adopted and which
  * is never used, changed or closed. Without a target: `SYNCGUARD_URL`, else lock files in `SYNCGUARD_DIR` or below
- * the home of this user's account. Connects and checks before it resolves.
+ * the home of this user's account. `memory:` and `memory:NAME` are stores of this process alone, for tests, with the
+ * semantics of the others. Connects and checks before it resolves.
  * @throws LockError InvalidArgument for a target or options that make no sense; AuthFailed, ServiceUnavailable,
  *   NetworkTimeout when the store can't be used.
  */
@@ -33,6 +35,7 @@ export function createBackend(
 ): Promise<NativeBackend<PostgresCapabilities>>;
 export function createBackend(target: `firestore:${string}`, options?: object): Promise<NativeBackend<FirestoreCapabilities>>;
 export function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;
+export function createBackend(target: `memory:${string}`, options?: object): Promise<NativeBackend<MemoryCapabilities>>;
 export function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<BackendCapabilities>>;
 export async function createBackend(
   target?: BackendTarget,

@@ -21,7 +21,7 @@ export interface Failure {
 export type Entries = Array<[name: string, value: EntryValue]>;
 export type EntryValue = string | number | boolean | Uint8Array | { type: string };
 
-export type Kind = "redis" | "postgres" | "firestore" | "file" | "default";
+export type Kind = "redis" | "postgres" | "firestore" | "file" | "memory" | "default";
 
 export interface Grant {
   ok: true;

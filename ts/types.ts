@@ -43,6 +43,14 @@ export interface FileCapabilities extends BackendCapabilities {
   timeAuthority: "server";
 }
 
+/** What a store in this process's memory can do. */
+export interface MemoryCapabilities extends BackendCapabilities {
+  /** Which store it is. */
+  backend: "memory";
+  supportsFencing: true;
+  timeAuthority: "server";
+}
+
 /**
  * A fencing token: 15 decimal digits, zero-padded, so that comparing strings orders grants. Hand it to the
  * resource that the lock protects, and let that refuse a lower one than it has seen.

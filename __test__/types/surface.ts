@@ -17,6 +17,7 @@ import type {
   FirestoreCapabilities,
   LockBackend,
   LockFunction,
+  MemoryCapabilities,
   LockInfo,
   LockInfoDebug,
   NativeBackend,
@@ -87,6 +88,7 @@ expectTypeOf(setupSchema("postgres://h", { tableName: "t" })).resolves.toBeVoid(
 expectTypeOf(root.createBackend("rediss://h")).resolves.toEqualTypeOf<NativeBackend<RedisCapabilities>>();
 expectTypeOf(root.createBackend("firestore://p")).resolves.toEqualTypeOf<NativeBackend<FirestoreCapabilities>>();
 expectTypeOf(root.createBackend("postgresql://h")).resolves.toEqualTypeOf<NativeBackend<PostgresCapabilities>>();
+expectTypeOf(root.createBackend("memory:")).resolves.toEqualTypeOf<NativeBackend<MemoryCapabilities>>();
 expectTypeOf(root.createBackend("file:/x")).resolves.toEqualTypeOf<NativeBackend<FileCapabilities>>();
 expectTypeOf(root.createBackend()).resolves.toEqualTypeOf<NativeBackend<BackendCapabilities>>();
 expectTypeOf(root.createBackend("redis://h" as string)).resolves.toEqualTypeOf<NativeBackend<BackendCapabilities>>();

@@ -17,7 +17,8 @@ pub struct MemoryClock(Kind);
 enum Kind {
     ByHand(Arc<AtomicU64>),
     Tokio(Instant),
-    Real,
+    /// The wall clock as it was once, and the time that has passed since, which no step of the clock changes.
+    Real(Timestamp, std::time::Instant),
 }
 
 impl MemoryClock {
@@ -32,16 +33,18 @@ impl MemoryClock {
         MemoryClock(Kind::Tokio(Instant::now()))
     }
 
-    /// This machine's wall clock.
+    /// Real time, from this machine's wall clock now.
     pub fn real() -> MemoryClock {
-        MemoryClock(Kind::Real)
+        MemoryClock(Kind::Real(Timestamp::now(), std::time::Instant::now()))
     }
 
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Kind::ByHand(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
             Kind::Tokio(start) => Timestamp::from_millis(START + millis_of(start.elapsed())),
-            Kind::Real => Timestamp::now(),
+            Kind::Real(start, since) => {
+                Timestamp::from_millis(start.as_millis() + millis_of(since.elapsed()))
+            }
         }
     }
 

@@ -17,7 +17,7 @@ pub enum Operation {
     Watch,
 }
 
-/// What happens to one call. See [`super::MemoryBackend::script`].
+/// What happens to one call. See [`super::ScriptedBackend::script`].
 #[derive(Debug)]
 pub enum Fault {
     /// Nothing: for a script whose fault comes at a later call.

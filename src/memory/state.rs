@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::backend::{AcquireRequest, Acquired, LookupBy, Mutation, Owner};
-use crate::lock::{Error, Fence, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl, is_live};
+use crate::lock::{
+    Error, Fence, FenceRetention, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl, is_live,
+};
 
 /// How long after its expiry clean-up may delete a record.
 const CLEAN_UP_AFTER: Duration = Duration::from_millis(2000);
@@ -94,6 +96,13 @@ impl State {
         }
     }
 
+    /// Only when the table is about to grow, so that a grant costs the same whatever is stored.
+    pub fn shed_fences(&mut self, retention: FenceRetention, now: Timestamp) {
+        if self.fences.len() == self.fences.capacity() {
+            self.fences.retain(|_, fence| retention.ends_at(*fence) > now);
+        }
+    }
+
     pub fn set_fence(&mut self, key: &Key, fence: Option<Fence>) {
         match fence {
             Some(fence) => self.fences.insert(key.clone(), fence),
@@ -154,4 +163,29 @@ impl State {
 
 fn unreadable(key: &Key) -> Error {
     Error::internal(format!("the record at {:?} can't be read: a lease was expected", key.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_that_say_nothing_any_more_make_room_and_fences_rise_all_the_same() {
+        let (mut state, retention) = (State::default(), FenceRetention::unchecked_from_millis(1000));
+        let ttl = Ttl::from_millis(10).unwrap();
+        let at = |round: u64| Timestamp::from_millis(1_763_683_200_000 + 100 * round);
+        let mut grant = |name: &str, round| {
+            let request = AcquireRequest { key: Key::new(name).unwrap(), lock_id: LockId::mint(), ttl };
+            state.shed_fences(retention, at(round));
+            let Acquired::Granted(lease) = state.acquire(&request, at(round)).unwrap() else {
+                panic!("free")
+            };
+            state.release(&lease.clone().into(), at(round)).unwrap();
+            (lease.fence, state.fences.len())
+        };
+        let (first, _) = grant("again", 0);
+        let most = (1..5000).map(|round| grant(&format!("once {round}"), round).1).max();
+        assert!(most < Some(100), "{most:?} counters were kept, of which 10 are young");
+        assert!(grant("again", 5000).0 > first);
+    }
 }

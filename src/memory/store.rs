@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+#[cfg(any(test, feature = "testing"))]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
@@ -11,19 +13,20 @@ use super::state::State;
 use crate::backend::{
     AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, TimeAuthority,
 };
-use crate::lock::{Fence, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
 
 /// The server's side: what is stored, its clock, and who waits for a hint. Clones are the same store.
 #[derive(Clone, Debug)]
-pub struct MemoryStore(Arc<Shared>);
+pub struct MemoryStore(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     name: Arc<str>,
-    clock: MemoryClock,
+    pub(super) clock: MemoryClock,
     state: Mutex<State>,
     watchers: Mutex<HashMap<Key, Vec<Watcher>>>,
-    losing_hints: AtomicBool,
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) losing_hints: AtomicBool,
     views: AtomicU64,
 }
 
@@ -39,12 +42,7 @@ impl MemoryStore {
         MemoryStore::with(clock, State::new(false))
     }
 
-    /// A store whose records vanish at their expiry, without the tolerance, as in Redis.
-    pub fn vanishing(clock: MemoryClock) -> MemoryStore {
-        MemoryStore::with(clock, State::new(true))
-    }
-
-    fn with(clock: MemoryClock, state: State) -> MemoryStore {
+    pub(super) fn with(clock: MemoryClock, state: State) -> MemoryStore {
         static STORES: AtomicU64 = AtomicU64::new(0);
         let number = STORES.fetch_add(1, Ordering::Relaxed);
         MemoryStore(Arc::new(Shared {
@@ -52,27 +50,21 @@ impl MemoryStore {
             clock,
             state: Mutex::new(state),
             watchers: Mutex::default(),
+            #[cfg(any(test, feature = "testing"))]
             losing_hints: AtomicBool::new(false),
             views: AtomicU64::new(0),
         }))
     }
 
-    /// A new backend on this store, as another process would open it.
-    pub fn backend(&self) -> MemoryBackend {
-        self.backend_that(false, |_| {})
+    /// The one of this process with this name.
+    pub(super) fn of_process(name: &str) -> MemoryStore {
+        static STORES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.entry(name.to_owned()).or_insert_with(|| MemoryStore::new(MemoryClock::real())).clone()
     }
 
-    /// The same with `cleanupInIsLocked` switched on.
-    pub fn backend_with_clean_up(&self) -> MemoryBackend {
-        self.backend_that(true, |_| {})
-    }
-
-    /// A backend that claims other capabilities: one without wake-ups, say.
-    pub fn backend_claiming(&self, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
-        self.backend_that(false, change)
-    }
-
-    fn backend_that(&self, clean_up: bool, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
+    /// A new view of it, which claims other capabilities perhaps.
+    pub(super) fn view_that(&self, clean_up: bool, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
         let mut capabilities = Capabilities {
             name: "memory",
             store: self.0.name.clone(),
@@ -85,17 +77,9 @@ impl MemoryStore {
         MemoryBackend::new(self.clone(), self.0.views.fetch_add(1, Ordering::Relaxed), capabilities, clean_up)
     }
 
-    pub fn clock(&self) -> &MemoryClock {
-        &self.0.clock
-    }
-
-    /// Whether hints get lost from now on.
-    pub fn lose_hints(&self, lose: bool) {
-        self.0.losing_hints.store(lose, Ordering::SeqCst);
-    }
-
     /// Gives a hint though nothing changed, as stores may.
     pub fn hint(&self, key: &Key) {
+        #[cfg(any(test, feature = "testing"))]
         if self.0.losing_hints.load(Ordering::SeqCst) {
             return;
         }
@@ -114,19 +98,11 @@ impl MemoryStore {
         views.len()
     }
 
-    /// Leaves `fence` as the key's counter, as earlier grants would have; `None` loses it.
-    pub fn set_fence(&self, key: &Key, fence: Option<Fence>) {
-        self.state().set_fence(key, fence);
-    }
-
-    /// Puts a record in the key's place that can't be read.
-    pub fn spoil(&self, key: &Key) {
-        self.state().spoil(key);
-    }
-
-    /// Forgets every lease and fence, as a store without persistence does in a crash.
-    pub fn lose_everything(&self) {
-        self.state().lose_everything();
+    /// Lets counters go that say nothing any more.
+    pub(super) fn shed_fences(&self, retention: FenceRetention) {
+        let mut state = self.state();
+        let now = self.now();
+        state.shed_fences(retention, now);
     }
 
     pub(super) fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
@@ -202,7 +178,7 @@ impl MemoryStore {
     }
 
     // A test that fails while it holds a lock must not hide its own message behind the poison's.
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,6 +186,9 @@ impl MemoryStore {
         let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = watchers.get_mut(key) {
             list.retain(|watcher| watcher.alive.strong_count() > 0);
+            if list.is_empty() {
+                watchers.remove(key);
+            }
         }
         watchers
     }

@@ -11,6 +11,7 @@ use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvir
 use syncguard::file::{FileBackend, FileConfig};
 use syncguard::firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard::lock::{Error, LockId, Result};
+use syncguard::memory::{MemoryBackend, MemoryConfig};
 use syncguard::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::redis::{RedisBackend, RedisConfig};
 use syncguard::secret::Password;
@@ -53,7 +54,7 @@ pub fn settle(call: u32, result: Unknown<'_>) {
 
 /// A backend with its engine; no I/O yet.
 #[napi(
-    ts_args_type = "kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null",
+    ts_args_type = "kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null",
     ts_return_type = "Client | Failure"
 )]
 pub fn open(
@@ -150,6 +151,7 @@ fn backend(
             Ok(Arc::new(FirestoreBackend::new(config)))
         }
         "file" => Ok(Arc::new(FileBackend::new(FileConfig::from_target(target, options)?))),
+        "memory" => Ok(Arc::new(MemoryBackend::open(&MemoryConfig::from_target(target, options)?))),
         "default" => {
             let directory = FileConfig::default_directory()?;
             Ok(Arc::new(FileBackend::new(FileConfig::in_directory(directory, options)?)))

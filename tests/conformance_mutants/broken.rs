@@ -9,13 +9,13 @@ use syncguard::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Watch,
 };
 use syncguard::lock::{Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
-use syncguard::memory::{MemoryBackend, MemoryStore};
+use syncguard::memory::{MemoryStore, ScriptedBackend};
 
 use crate::Bug;
 
 #[derive(Debug)]
 pub struct Broken {
-    pub inner: MemoryBackend,
+    pub inner: ScriptedBackend,
     pub bug: Bug,
     pub clean_up: bool,
     /// What all backends on the store know.
@@ -46,7 +46,7 @@ impl Shared {
 }
 
 impl Broken {
-    pub fn new(inner: MemoryBackend, bug: Bug, clean_up: bool, shared: Arc<Shared>) -> Broken {
+    pub fn new(inner: ScriptedBackend, bug: Bug, clean_up: bool, shared: Arc<Shared>) -> Broken {
         Broken {
             inner,
             bug,

@@ -9,7 +9,7 @@ use syncguard::engine::{
     AcquireOptions, Backoff, Client, ClientOptions, Environment, Jitter, KeepPolicy, Policy, Wait, queues_of,
 };
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Result, Ttl};
-use syncguard::memory::{MemoryBackend, MemoryClock, MemoryStore, Operation};
+use syncguard::memory::{MemoryClock, MemoryStore, Operation, ScriptedBackend};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -103,17 +103,17 @@ impl Environment for Recorder {
 /// One process, or one client of it.
 #[derive(Clone)]
 pub struct Process {
-    pub backend: Arc<MemoryBackend>,
+    pub backend: Arc<ScriptedBackend>,
     pub client: Client,
     pub environment: Arc<Recorder>,
 }
 
 impl Process {
-    pub fn new(backend: MemoryBackend) -> Process {
+    pub fn new(backend: ScriptedBackend) -> Process {
         Process::with_timeout(backend, OPERATION_TIMEOUT)
     }
 
-    pub fn with_timeout(backend: MemoryBackend, operation_timeout: Duration) -> Process {
+    pub fn with_timeout(backend: ScriptedBackend, operation_timeout: Duration) -> Process {
         let (backend, environment) = (Arc::new(backend), Arc::new(Recorder::default()));
         let options = ClientOptions { operation_timeout };
         let client = Client::new(backend.clone(), options, environment.clone(), Handle::current());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Watch};
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, TIME_TOLERANCE, Ttl};
-use syncguard::memory::{Fault, MemoryBackend, MemoryClock, MemoryStore, Operation};
+use syncguard::memory::{Fault, MemoryClock, MemoryStore, Operation, ScriptedBackend};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ fn store() -> MemoryStore {
     MemoryStore::new(MemoryClock::by_hand())
 }
 
-async fn grant(backend: &MemoryBackend, request: &AcquireRequest) -> Lease {
+async fn grant(backend: &ScriptedBackend, request: &AcquireRequest) -> Lease {
     match backend.acquire(request).await.expect("acquire answers") {
         Acquired::Granted(lease) => lease,
         held => panic!("the key is free, got {held:?}"),

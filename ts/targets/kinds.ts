@@ -4,11 +4,12 @@ import { invalid } from "../errors.js";
 import { isPlainObject } from "../entries.js";
 import { file } from "./file.js";
 import { firestore } from "./firestore.js";
+import { memory } from "./memory.js";
 import { postgres } from "./postgres.js";
 import { redis } from "./redis.js";
 import { describe, type TargetKind } from "./target.js";
 
-export const kinds: readonly TargetKind[] = [redis, postgres, firestore, file];
+export const kinds: readonly TargetKind[] = [redis, postgres, firestore, file, memory];
 
 /**
  * Which store a target of `createBackend` or `createLock` of the root means: by scheme, facts or client.
