@@ -1,6 +1,8 @@
 //! The single instance, between real processes.
 #![cfg(target_os = "linux")]
 
+#[path = "support/needs.rs"]
+mod needs;
 #[path = "support/processes.rs"]
 mod processes;
 

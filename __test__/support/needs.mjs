@@ -1,21 +1,20 @@
 // Which servers a run can use. A missing one is a failure that says how to get it; leaving one out is asked for by
 // name (SYNCGUARD_TEST_WITHOUT=redis,firestore) and said aloud.
-import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
-const HOW = {
-  redis: 'redis-server (Debian, Ubuntu: apt-get install redis-server)',
-  postgres: 'initdb and postgres (Debian, Ubuntu: apt-get install postgresql)',
-  firestore: 'gcloud with its Firestore emulator and Java (gcloud components install cloud-firestore-emulator)'
-}
+/** What there is to need, by name: the programs, the packages of Debian that have them, what to try, other ways to get it. */
+export const NEEDS = JSON.parse(readFileSync(new URL('needs.json', import.meta.url), 'utf8'))
 
 const without = new Set((process.env.SYNCGUARD_TEST_WITHOUT ?? '').split(',').map((name) => name.trim()).filter(Boolean))
+const mayBeWithout = ['file', ...Object.keys(NEEDS).filter((name) => !NEEDS[name].always)]
 for (const name of without) {
-  if (!(name in HOW) && name !== 'file') throw new Error(`SYNCGUARD_TEST_WITHOUT names ${name}; it may name ${Object.keys(HOW).join(', ')}, file`)
+  if (!mayBeWithout.includes(name)) throw new Error(`SYNCGUARD_TEST_WITHOUT names ${name}; it may name ${mayBeWithout.join(', ')}`)
 }
 
 /** Whether this run leaves out a kind of server. */
 export const isLeftOut = (kind) => without.has(kind)
+export const leftOut = [...without]
 
 /** What a test gets as `skip`: false, or the reason that is printed. */
 export const skipWithout = (...kinds) => {
@@ -32,22 +31,25 @@ export function program(name, kind) {
 
 /** The error for a kind of server that can't be started. */
 export function howToGet(kind, missing) {
-  return new Error(
-    `the tests need ${HOW[kind]}, and ${missing} was not found. Install it, or leave out what needs it: SYNCGUARD_TEST_WITHOUT=${kind}`
-  )
+  return new Error(`${missing} was not found: the tests need ${waysToGet(kind)}, or leave out what needs it: SYNCGUARD_TEST_WITHOUT=${kind}`)
+}
+
+/** What it is, and where it comes from. */
+export function waysToGet(kind) {
+  const { what, packages, elsewhere } = NEEDS[kind]
+  const ways = [packages && `Debian, Ubuntu: apt-get install ${packages.join(' ')}`, elsewhere]
+  return `${what} (${ways.filter(Boolean).join('; ')})`
 }
 
 export function findProgram(name) {
   return [...(process.env.PATH ?? '').split(delimiter), ...unusualPlaces()].map((dir) => join(dir, name)).find(isExecutable)
 }
 
-/** Debian keeps the server's programs of PostgreSQL off the PATH. */
+/** Where Debian puts what only servers need: off the PATH of most users. */
 function unusualPlaces() {
   const debian = '/usr/lib/postgresql'
-  if (!existsSync(debian)) return []
-  return readdirSync(debian)
-    .sort((a, b) => Number(b) - Number(a))
-    .map((version) => join(debian, version, 'bin'))
+  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : []
+  return ['/usr/sbin', '/usr/local/sbin', ...versions.map((version) => join(debian, version, 'bin'))]
 }
 
 function isExecutable(path) {

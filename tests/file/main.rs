@@ -5,6 +5,8 @@ mod contention;
 mod hostile;
 mod kills;
 mod namespaces;
+#[path = "../support/needs.rs"]
+mod needs;
 mod owners;
 mod speed;
 mod storage;

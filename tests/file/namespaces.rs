@@ -1,27 +1,19 @@
 //! Containers: processes that can't see each other's pids share a directory.
 
-use std::process::Command;
 use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner};
 use syncguard::file::FileFixture;
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};
+use super::needs::run_with;
 
 const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--kill-child"];
 const WITH_PROC: &[&str] = &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
-fn can_unshare() -> bool {
-    let can = Command::new(UNSHARE[0]).args(&UNSHARE[1..]).arg("true").status().is_ok_and(|it| it.success());
-    if !can {
-        eprintln!("SKIPPED: this test needs the right to make pid namespaces (unshare --pid)");
-    }
-    can
-}
-
 #[tokio::test]
 async fn a_pid_of_another_namespace_is_never_probed() {
-    if !can_unshare() {
+    if !run_with("namespaces") {
         return;
     }
     for program in [UNSHARE, WITH_PROC] {
@@ -40,7 +32,7 @@ async fn a_pid_of_another_namespace_is_never_probed() {
 
 #[tokio::test]
 async fn equal_pids_in_two_namespaces_are_two_processes() {
-    if !can_unshare() {
+    if !run_with("namespaces") {
         return;
     }
     for program in [UNSHARE, WITH_PROC] {
@@ -54,7 +46,7 @@ async fn equal_pids_in_two_namespaces_are_two_processes() {
 
 #[tokio::test]
 async fn within_one_namespace_a_dead_owner_is_known() {
-    if !can_unshare() {
+    if !run_with("namespaces") {
         return;
     }
     let fixture = FileFixture::new();
@@ -79,8 +71,7 @@ async fn within_one_namespace_a_dead_owner_is_known() {
 #[tokio::test]
 async fn a_shifted_boot_clock_changes_nothing() {
     const SHIFTED: &[&str] = &["unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"];
-    if !Command::new(SHIFTED[0]).args(&SHIFTED[1..]).arg("true").status().is_ok_and(|it| it.success()) {
-        eprintln!("SKIPPED: this test needs the right to make time namespaces (unshare --time)");
+    if !run_with("namespaces") {
         return;
     }
     let fixture = FileFixture::new();

@@ -11,6 +11,7 @@ use syncguard::file::FileFixture;
 use syncguard::lock::Code;
 
 use super::child::{LONG, Process, grant, open, request, try_grant, ttl};
+use super::needs::run_with;
 
 const NOBODY: u32 = 65534;
 
@@ -18,17 +19,15 @@ const NOBODY: u32 = 65534;
 struct Disk(PathBuf);
 
 impl Disk {
+    /// `None` where it is left out by name.
     fn mount(at: &Path, options: &str) -> Option<Disk> {
-        fs::create_dir_all(at).expect("it can be made");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at)
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED: this test needs the right to mount (tmpfs)");
+        if !run_with("namespaces") {
+            return None;
         }
-        mounted.then(|| Disk(at.to_owned()))
+        fs::create_dir_all(at).expect("it can be made");
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
+        assert!(status.is_ok_and(|status| status.success()), "it can be mounted");
+        Some(Disk(at.to_owned()))
     }
 
     fn remount(&self, options: &str) {
@@ -131,17 +130,6 @@ fn as_nobody(command: &mut Command) {
     command.uid(NOBODY).gid(NOBODY);
 }
 
-/// Whether this user may become another.
-fn can_be_nobody() -> bool {
-    let mut command = Command::new("true");
-    as_nobody(&mut command);
-    let can = command.status().is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("SKIPPED: this test needs the right to become another user");
-    }
-    can
-}
-
 /// What `check` says to a user without special rights. The test program itself must be readable to it.
 fn check_as_nobody(directory: &Path) -> Option<String> {
     let this = std::env::current_exe().expect("this program has a path");
@@ -164,7 +152,7 @@ fn check_as_nobody(directory: &Path) -> Option<String> {
 
 #[tokio::test]
 async fn a_user_without_permission_is_told_so() {
-    if !can_be_nobody() {
+    if !run_with("root") {
         return;
     }
     let fixture = FileFixture::new();

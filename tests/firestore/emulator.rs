@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::needs;
+
 /// An emulator that ends with the test process, however that ends: a shell reads from a pipe which nobody
 /// writes to, and when the pipe closes it kills the process group that gcloud leads, and its own.
 pub struct Emulator {
@@ -29,6 +31,9 @@ impl Emulator {
     }
 
     pub fn on(port: u16) -> Emulator {
+        for program in ["gcloud", "java"] {
+            needs::program("firestore", program);
+        }
         let mut child = Command::new("sh")
             .args(["-c", SCRIPT, "sh", &port.to_string()])
             .process_group(0)
@@ -47,7 +52,9 @@ impl Emulator {
             }
         });
         let emulator = Emulator { port, child };
-        started.recv_timeout(Duration::from_secs(60)).expect("the Firestore emulator starts (gcloud, Java)");
+        started
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|_| panic!("gcloud starts no emulator. {}", needs::how_to_get("firestore")));
         emulator
     }
 

@@ -35,7 +35,10 @@ impl Drop for TempDir {
 }
 
 fn openssl(args: &[&str]) -> String {
-    let output = Command::new("openssl").args(args).output().expect("openssl is installed");
+    let output = Command::new("openssl")
+        .args(args)
+        .output()
+        .expect("openssl (Debian, Ubuntu: apt-get install openssl)");
     assert!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("PEM is text")
 }

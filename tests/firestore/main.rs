@@ -6,6 +6,8 @@ mod contention;
 mod emulator;
 mod gate;
 mod keys;
+#[path = "../support/needs.rs"]
+mod needs;
 mod raw;
 mod records;
 mod targets;

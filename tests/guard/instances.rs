@@ -3,7 +3,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use syncguard::guard::{State, guard};
 
-use super::processes::{Directory, Helper, begin_together, is_root, rounds};
+use super::needs::run_with;
+use super::processes::{Directory, Helper, begin_together, rounds};
 use super::{NAME, holder};
 
 #[test]
@@ -102,7 +103,7 @@ fn a_killed_instance_frees_it_at_once() {
 
 #[test]
 fn instances_in_two_pid_namespaces_exclude_each_other() {
-    if !is_root("instances_in_two_pid_namespaces_exclude_each_other") {
+    if !run_with("namespaces") {
         return;
     }
     let directory = Directory::new();

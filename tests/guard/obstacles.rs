@@ -4,7 +4,8 @@ use std::path::Path;
 use syncguard::guard::{Holder, guard, state_of};
 use syncguard::lock::Code;
 
-use super::processes::{Directory, Helper, is_root};
+use super::needs::run_with;
+use super::processes::{Directory, Helper};
 use super::{NAME, claim_of};
 
 fn refusal(directory: &Directory) -> Code {
@@ -87,7 +88,7 @@ fn set_mode(path: &Path, mode: u32) {
 /// Whoever the other user is, and whatever the umask was.
 #[test]
 fn another_users_instance_is_seen_and_counts() {
-    if !is_root("another_users_instance_is_seen_and_counts") {
+    if !run_with("root") {
         return;
     }
     let directory = Directory::new();
@@ -108,7 +109,7 @@ fn another_users_instance_is_seen_and_counts() {
 
 #[test]
 fn missing_permission_is_told_and_changes_nothing() {
-    if !is_root("missing_permission_is_told_and_changes_nothing") {
+    if !run_with("root") {
         return;
     }
     let directory = Directory::new();
@@ -123,7 +124,7 @@ fn missing_permission_is_told_and_changes_nothing() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_behind() {
-    if !is_root("a_full_disk_is_told_and_leaves_nothing_behind") {
+    if !run_with("namespaces") {
         return;
     }
     let directory = Directory::new();

@@ -5,7 +5,8 @@ use syncguard::lease_file::HeldBy;
 use syncguard::lock::Code;
 
 use super::acquire;
-use super::processes::{Directory, Helper, is_root};
+use super::needs::run_with;
+use super::processes::{Directory, Helper};
 
 /// A tmpfs of 64 KiB at `$1` that only the helper sees, and that goes with it.
 const SMALL_DISK: [&str; 6] =
@@ -68,7 +69,7 @@ fn paths_that_name_no_file_are_invalid() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_behind() {
-    if !is_root("a_full_disk_is_told_and_leaves_nothing_behind") {
+    if !run_with("namespaces") {
         return;
     }
     let directory = Directory::new();
@@ -94,7 +95,7 @@ fn a_full_disk_is_told_and_leaves_nothing_behind() {
 
 #[test]
 fn missing_permission_is_told_and_changes_nothing() {
-    if !is_root("missing_permission_is_told_and_changes_nothing") {
+    if !run_with("root") {
         return;
     }
     let directory = Directory::new();

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use syncguard::lease_file::{LeaseFile, LeaseFileOptions, ProcessProbe};
 use syncguard::process::ProcessId;
 
-use super::processes::{Directory, Helper, begin_together, is_root, rounds, start_time, wait_until};
+use super::needs::run_with;
+use super::processes::{Directory, Helper, begin_together, rounds, start_time, wait_until};
 use super::{NOBODY, acquire, go_record, holder, our_record, read};
 
 fn set_age(path: &Path, age: Duration) {
@@ -120,7 +121,7 @@ fn a_record_cut_at_any_byte_is_held_until_the_invalid_threshold() {
 /// The two namespaces share the directory, but a pid of one says nothing in the other.
 #[test]
 fn another_pid_namespace_is_judged_by_the_heartbeat_alone() {
-    if !is_root("another_pid_namespace_is_judged_by_the_heartbeat_alone") {
+    if !run_with("namespaces") {
         return;
     }
     let directory = Directory::new();

@@ -11,7 +11,7 @@ use syncguard::postgres::PostgresBackend;
 use syncguard::settings::Setting;
 
 use crate::support::postgres_server::PostgresServer;
-use crate::support::{TempDir, free_port};
+use crate::support::{TempDir, free_port, needs};
 use crate::{ask, assert_done, assert_held, backend, backend_with, key, request, server, take, ttl};
 
 /// A relay that announces another process id than the server's, as every pooler does.
@@ -100,10 +100,8 @@ struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// `None` where the machine has none.
-    fn start(server: &PostgresServer) -> Option<PgBouncer> {
-        let program = std::env::var("PGBOUNCER").unwrap_or_else(|_| "pgbouncer".to_owned());
-        Command::new(&program).arg("--version").stdout(Stdio::null()).status().ok()?;
+    fn start(server: &PostgresServer) -> PgBouncer {
+        let program = needs::program("pgbouncer", "pgbouncer");
         let (dir, port) = (TempDir::new(), free_port());
         crate::support::postgres_server::give_away(&dir);
         std::fs::write(dir.path().join("users"), "\"tester\" \"\"\n").unwrap();
@@ -121,10 +119,11 @@ impl PgBouncer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .ok()?;
+            .expect("it can be started");
+        let bouncer = PgBouncer { child, port, _dir: dir };
         for _ in 0..100 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(PgBouncer { child, port, _dir: dir });
+                return bouncer;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -141,11 +140,11 @@ impl Drop for PgBouncer {
 
 #[tokio::test]
 async fn two_processes_share_sessions_of_pgbouncer() {
-    let server = server().await;
-    let Some(bouncer) = PgBouncer::start(&server) else {
-        eprintln!("pgbouncer is not installed, so this is not tried");
+    if !needs::run_with("pgbouncer") {
         return;
-    };
+    }
+    let server = server().await;
+    let bouncer = PgBouncer::start(&server);
     let url = format!("postgres://tester@127.0.0.1:{}/postgres", bouncer.port);
     PostgresBackend::setup_schema(crate::config(&url, &[])).await.unwrap();
     let backends = [Arc::new(backend(&url)), Arc::new(backend(&url))];

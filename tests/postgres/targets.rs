@@ -198,8 +198,11 @@ async fn the_server_that_can_write_is_found_among_several() {
 /// An authority, a server's certificate for `localhost`, one that expired, and a client's.
 fn make_certificates(dir: &Path) {
     let openssl = |args: &[&str]| {
-        let output =
-            Command::new("openssl").args(args).current_dir(dir).output().expect("openssl is installed");
+        let output = Command::new("openssl")
+            .args(args)
+            .current_dir(dir)
+            .output()
+            .expect("openssl (Debian, Ubuntu: apt-get install openssl)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];

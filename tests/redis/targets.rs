@@ -238,7 +238,7 @@ fn make_certificates(dir: &TempDir) {
             .args(args)
             .current_dir(dir.path())
             .output()
-            .expect("openssl is installed");
+            .expect("openssl (Debian, Ubuntu: apt-get install openssl)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{TempDir, free_port};
+use super::{TempDir, free_port, needs};
 
 /// The superuser that every server has.
 pub const USER: &str = "tester";
@@ -130,17 +130,8 @@ impl Drop for PostgresServer {
 
 /// Debian keeps the server's programs off the PATH.
 pub fn find(program: &str) -> String {
-    let on_path = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if on_path {
-        return program.to_owned();
-    }
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = versions.map(|version| version.path().join("bin").join(program)).collect();
-    found.retain(|path| path.is_file());
-    found.sort();
-    let found = found.pop().unwrap_or_else(|| panic!("{program} is missing; install the package postgresql"));
-    found.to_str().expect("paths of Debian are ASCII").to_owned()
+    let path = needs::program("postgres", program);
+    path.to_str().expect("paths of Debian are ASCII").to_owned()
 }
 
 /// `nobody`, which every Unix has.

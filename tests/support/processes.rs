@@ -151,15 +151,6 @@ fn monotonic_nanos() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Namespaces, mounts and other users are root's; whoever runs the tests as somebody else is told.
-pub fn is_root(test: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("not run, since it needs root: {test}");
-    }
-    is_root
-}
-
 /// How often to repeat a race: a few times by default, `SYNCGUARD_TEST_ROUNDS` for more.
 pub fn rounds() -> usize {
     std::env::var("SYNCGUARD_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(25)

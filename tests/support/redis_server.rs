@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{TempDir, free_port};
+use super::{TempDir, free_port, needs};
 
 pub struct RedisServer {
     child: Child,
@@ -77,12 +77,12 @@ fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
 /// Starts a process and waits until its log says that it is ready.
 fn run(dir: &TempDir, args: &[String], ready: &str) -> Child {
     let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
-    let mut child = Command::new("redis-server")
+    let mut child = Command::new(needs::program("redis", "redis-server"))
         .args(args)
         .stdout(Stdio::from(log))
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is installed");
+        .expect("it can be started");
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
