@@ -8,6 +8,8 @@ mod cluster;
 mod conformance;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/keeping.rs"]
+mod keeping;
 #[path = "redis/operations.rs"]
 mod operations;
 #[path = "redis/records.rs"]

@@ -1,7 +1,7 @@
 // Sections 5 and 6: every operation has a deadline, timeoutMs is hard, abort is at once, lost replies are told truly.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { generateLockId, getByKeyRaw, lock } from 'syncguard'
+import { generateLockId, getByKeyRaw, lock, withTelemetry } from 'syncguard'
 import { isGrant, isLockError, rejectsWith } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
 import { freePort } from '../support/server-process.mjs'
@@ -19,14 +19,18 @@ eachBackend(
     test('operations on a store that hangs are NetworkTimeout within operationTimeoutMs', async () => {
       const { proxy, open } = await fixture.proxied()
       const backend = open({ operationTimeoutMs: 600 })
+      const observed = withTelemetry(backend, { onEvent() {} })
       const key = uniqueKey()
       const held = await backend.acquire({ key, ttlMs: 30_000 })
       proxy.freeze()
       for (const [what, operation, outcome] of [
         ['acquire', () => backend.acquire({ key: uniqueKey(), ttlMs: 1000 }), 'unknown'],
         ['extend', () => held.extend(30_000), 'unknown'],
-        ['isLocked', () => backend.isLocked({ key }), undefined],
-        ['lookup', () => backend.lookup({ key }), undefined],
+        ['isLocked', () => backend.isLocked({ key }), 'not-applied'],
+        ['lookup by key', () => backend.lookup({ key }), 'not-applied'],
+        ['lookup by lockId', () => backend.lookup({ lockId: held.lockId }), 'not-applied'],
+        ['lookup through a wrapper', () => observed.lookup({ key }), 'not-applied'],
+        ['lookup with the raw key', () => getByKeyRaw(backend, key), 'not-applied'],
         ['release', () => backend.release({ lockId: generateLockId() }), 'unknown'],
         ['release of a handle', () => held.release(), 'unknown']
       ]) {
@@ -34,7 +38,7 @@ eachBackend(
         isLockError(error, 'NetworkTimeout', what)
         assert.ok(ms >= 580 && ms < 600 + SLACK_MS, `${what} took ${ms} ms`)
         assert.equal(error.context.retryable, true, what)
-        if (outcome) assert.equal(error.context.outcome, outcome, what)
+        assert.equal(error.context.outcome, outcome, what)
       }
     })
 

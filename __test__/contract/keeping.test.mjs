@@ -303,6 +303,24 @@ eachBackend(
       assert.ok(requests.length >= 3 && requests.length <= 6, `${requests.length} extends in 1.5 s`)
       await held.release()
     })
+
+    test('a round trip longer than intervalMs loses nothing', async () => {
+      const { proxy, open } = await fixture.proxied()
+      proxy.onConnection(({ toServer, toClient }) => {
+        toServer.delay(30)
+        toClient.delay(30)
+      })
+      const losses = []
+      const held = await open().acquire({
+        ...{ key: uniqueKey(), ttlMs: 2000, autoExtend: { intervalMs: 50 } },
+        onLeaseLost: (error) => losses.push(error)
+      })
+      isGrant(held)
+      await sleep(4500)
+      assert.ok(held.isValid() && !held.signal.aborted)
+      assert.deepEqual(losses, [])
+      await held.release()
+    })
   },
   { where: overNetwork }
 )

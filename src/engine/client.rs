@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::extend;
 use super::leases::{Drained, Leases};
 use super::policy::{KeepPolicy, Policy};
-use super::{Shared, acquire, bounded, closed, keeper, release, undo};
+use super::{Shared, acquire, closed, keeper, release, unanswered, undo};
 use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
 
@@ -142,8 +142,7 @@ impl Client {
         by: LookupBy<'_>,
         cancel: Option<&CancellationToken>,
     ) -> Result<Option<Lease>> {
-        self.check_open(cancel)?;
-        until_cancelled(cancel, bounded(&self.shared, self.shared.backend.lookup(by))).await
+        self.read(cancel, self.shared.backend.lookup(by)).await
     }
 
     /// Whether somebody holds the key.
@@ -151,8 +150,7 @@ impl Client {
     /// # Errors
     /// As the store answered.
     pub async fn is_locked(&self, key: &Key, cancel: Option<&CancellationToken>) -> Result<bool> {
-        self.check_open(cancel)?;
-        until_cancelled(cancel, bounded(&self.shared, self.shared.backend.is_locked(key))).await
+        self.read(cancel, self.shared.backend.is_locked(key)).await
     }
 
     /// How long the lease is certainly still ours, by the local clock and without I/O; zero when it was
@@ -207,6 +205,19 @@ impl Client {
             Some(cancel) if cancel.is_cancelled() => Err(Error::aborted()),
             _ => Ok(()),
         }
+    }
+
+    /// What only reads has changed nothing, however it ends.
+    async fn read<T>(
+        &self,
+        cancel: Option<&CancellationToken>,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.check_open(cancel)?;
+        let limit = self.shared.options.operation_timeout;
+        let call =
+            async { tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(unanswered(limit))) };
+        until_cancelled(cancel, call).await.map_err(Error::not_applied)
     }
 
     /// Runs a change to its end, whatever becomes of the caller.

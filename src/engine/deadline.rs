@@ -56,9 +56,17 @@ pub(super) struct Deadline {
 #[derive(Debug)]
 struct Extend {
     id: ExtendId,
-    end: End,
-    /// The earliest end among the extends that finished meanwhile: at the store they may have come later.
-    overlapped: Option<End>,
+    /// When it can have been applied at the earliest, if it is the last one that was.
+    since: Moment,
+    ttl: Ttl,
+    /// The shortest among it and those that finished meanwhile: at the store they may have come later.
+    shortest: Ttl,
+}
+
+impl Extend {
+    fn end(&self) -> End {
+        End::of(self.since, self.ttl)
+    }
 }
 
 impl Deadline {
@@ -68,25 +76,29 @@ impl Deadline {
 
     /// The earliest end that the store may hold.
     pub fn end(&self) -> End {
-        self.in_flight.iter().fold(self.settled, |end, extend| end.earlier(extend.end))
+        self.in_flight.iter().fold(self.settled, |end, extend| end.earlier(extend.end()))
     }
 
     /// An extend is about to be sent. From now on it may be applied, so one that shortens counts at once.
-    pub fn begin(&mut self, id: ExtendId, end: End) {
-        self.in_flight.push(Extend { id, end, overlapped: None });
+    pub fn begin(&mut self, id: ExtendId, sent: Moment, ttl: Ttl) {
+        self.in_flight.push(Extend { id, since: sent, ttl, shortest: ttl });
     }
 
     /// An extend has come back, or never will.
     pub fn finish(&mut self, id: ExtendId, outcome: Outcome) {
         let Some(index) = self.in_flight.iter().position(|extend| extend.id == id) else { return };
-        let Extend { end, overlapped, .. } = self.in_flight.swap_remove(index);
+        let done = self.in_flight.swap_remove(index);
         match outcome {
             Outcome::NotApplied => return,
-            Outcome::Unknown => self.settled = self.settled.earlier(end),
-            Outcome::Applied => self.settled = overlapped.map_or(end, |other| end.earlier(other)),
+            Outcome::Unknown => self.settled = self.settled.earlier(done.end()),
+            Outcome::Applied => self.settled = End::of(done.since, done.shortest),
         }
         for extend in &mut self.in_flight {
-            extend.overlapped = Some(extend.overlapped.map_or(end, |other| other.earlier(end)));
+            extend.shortest = extend.shortest.min(done.ttl);
+            if outcome == Outcome::Applied {
+                // One that was applied before this one no longer matters.
+                extend.since = extend.since.max(done.since);
+            }
         }
     }
 }
@@ -104,10 +116,14 @@ mod tests {
         End::of(at(sent), Ttl::from_millis(ttl).unwrap())
     }
 
+    fn begin(deadline: &mut Deadline, id: u64, sent: u64, ttl: u64) {
+        deadline.begin(ExtendId(id), at(sent), Ttl::from_millis(ttl).unwrap());
+    }
+
     fn deadline_after(extends: &[(u64, u64, Outcome)]) -> Deadline {
         let mut deadline = Deadline::new(end(0, 1000));
         for (n, &(sent, ttl, outcome)) in extends.iter().enumerate() {
-            deadline.begin(ExtendId(n as u64), end(sent, ttl));
+            begin(&mut deadline, n as u64, sent, ttl);
             deadline.finish(ExtendId(n as u64), outcome);
         }
         deadline
@@ -132,7 +148,7 @@ mod tests {
     #[test]
     fn one_that_shortens_counts_from_when_it_is_sent() {
         let mut deadline = Deadline::new(end(0, 1000));
-        deadline.begin(ExtendId(1), end(100, 50));
+        begin(&mut deadline, 1, 100, 50);
         assert_eq!(deadline.end(), end(100, 50));
         deadline.finish(ExtendId(1), Outcome::NotApplied);
         assert_eq!(deadline.end(), end(0, 1000));
@@ -142,13 +158,24 @@ mod tests {
     fn two_at_once_leave_the_lower_of_both_and_not_the_old_one() {
         for order in [[1, 2], [2, 1]] {
             let mut deadline = Deadline::new(end(0, 1000));
-            deadline.begin(ExtendId(1), end(900, 5000));
-            deadline.begin(ExtendId(2), end(901, 2000));
+            begin(&mut deadline, 1, 900, 5000);
+            begin(&mut deadline, 2, 901, 2000);
             for id in order {
                 deadline.finish(ExtendId(id), Outcome::Applied);
             }
             assert_eq!(deadline.end().deadline, at(2901));
         }
+    }
+
+    #[test]
+    fn one_that_hangs_does_not_hold_back_those_that_follow_it() {
+        let mut deadline = Deadline::new(end(0, 1000));
+        begin(&mut deadline, 1, 300, 1000);
+        begin(&mut deadline, 2, 600, 1000);
+        deadline.finish(ExtendId(2), Outcome::Applied);
+        assert_eq!(deadline.end(), end(600, 1000));
+        deadline.finish(ExtendId(1), Outcome::Unknown);
+        assert_eq!(deadline.end(), end(600, 1000));
     }
 
     /// One extend: when it is sent, applied (if at all) and answered (if at all).
@@ -182,9 +209,8 @@ mod tests {
             let mut stored = at(3000);
             for now in 0..1000u64 {
                 for (n, story) in stories.iter().enumerate() {
-                    let id = ExtendId(n as u64);
                     if now == story.sent {
-                        deadline.begin(id, end(now, story.ttl));
+                        begin(&mut deadline, n as u64, now, story.ttl);
                     }
                     if story.applied_after.is_some_and(|after| now == story.sent + after) {
                         stored = at(now + story.ttl);
@@ -195,25 +221,26 @@ mod tests {
                             Story { applied_after: Some(_), .. } => Outcome::Applied,
                             _ => Outcome::NotApplied,
                         };
-                        deadline.finish(id, outcome);
+                        deadline.finish(ExtendId(n as u64), outcome);
                     }
                 }
                 prop_assert!(deadline.end().deadline <= stored, "at {now}");
             }
         }
 
-        /// Extends that all succeed move the deadline: the last to be sent is not later than it, or another is.
+        /// Extends that all succeed move the deadline as the last to be sent would alone, in whatever order they
+        /// were applied and answered.
         #[test]
         fn follows_when_all_succeed(ttl in 1u64..1000, sent in prop::collection::vec(1u64..500, 1..5)) {
             let mut deadline = Deadline::new(end(0, 1));
             for (n, &sent) in sent.iter().enumerate() {
-                deadline.begin(ExtendId(n as u64), end(sent, ttl));
+                begin(&mut deadline, n as u64, sent, ttl);
             }
             for n in 0..sent.len() {
                 deadline.finish(ExtendId(n as u64), Outcome::Applied);
             }
-            let least = sent.iter().min().unwrap();
-            prop_assert_eq!(deadline.end(), end(*least, ttl));
+            let last = sent.iter().max().unwrap();
+            prop_assert_eq!(deadline.end(), end(*last, ttl));
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::lock::Ttl;
 pub(super) struct Keeping {
     policy: KeepPolicy,
     stop_at: Option<Moment>,
+    /// When the last renewal was sent, by whomever.
+    last_sent: Moment,
     next_renewal: Moment,
     next_ping: Moment,
-    renewing: bool,
     given_up: bool,
 }
 
@@ -27,6 +28,9 @@ pub(super) struct Step {
     pub look_again: Moment,
 }
 
+/// Between renewals that fail, or that nobody answers while time runs out, at least.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// The step for a lease that nobody renews.
 pub(super) fn watch_only(now: Moment, lost_at: Moment) -> Step {
     Step { lost: now >= lost_at, renew: false, ping: false, look_again: lost_at }
@@ -36,9 +40,15 @@ impl Keeping {
     pub fn new(policy: KeepPolicy, granted: Moment, ttl: Ttl) -> Keeping {
         let stop_at = policy.max_hold.map(|max_hold| granted.plus(max_hold));
         let next_ping = granted.plus(policy.stall / 3);
-        let mut keeping =
-            Keeping { policy, stop_at, next_renewal: granted, next_ping, renewing: false, given_up: false };
-        keeping.schedule(granted, ttl);
+        let mut keeping = Keeping {
+            policy,
+            stop_at,
+            last_sent: granted,
+            next_renewal: granted,
+            next_ping,
+            given_up: false,
+        };
+        keeping.schedule(ttl);
         keeping
     }
 
@@ -61,12 +71,18 @@ impl Keeping {
     }
 
     /// Renewals of many leases fall on common moments, so that a store can take them in one request.
-    fn schedule(&mut self, from: Moment, ttl: Ttl) {
+    fn schedule(&mut self, ttl: Ttl) {
         let interval = self.interval(ttl);
-        self.next_renewal = from.plus(interval).rounded_down(interval / 16);
+        self.next_renewal = self.last_sent.plus(interval).rounded_down(interval / 16);
     }
 
-    pub fn step(&mut self, now: Moment, lost_at: Moment, silent_for: Duration) -> Step {
+    /// A renewal on its way is never given up for another. But it may be lost, so another follows while there is
+    /// time for both: after an interval or half of the time that is left, whichever is longer.
+    fn follow_up(&self, now: Moment, lost_at: Moment, ttl: Ttl) -> Moment {
+        now.plus(self.interval(ttl).max(lost_at.since(now) / 2).max(LEAST_PAUSE))
+    }
+
+    pub fn step(&mut self, now: Moment, lost_at: Moment, silent_for: Duration, ttl: Ttl) -> Step {
         let lost_at = self.stop_at.map_or(lost_at, |stop_at| stop_at.min(lost_at));
         if now >= lost_at {
             return watch_only(now, lost_at);
@@ -79,12 +95,12 @@ impl Keeping {
         if ping {
             self.next_ping = now.plus(self.policy.stall / 3);
         }
-        let renew = !self.renewing && now >= self.next_renewal;
-        self.renewing |= renew;
-        let mut look_again = lost_at.min(self.next_ping);
-        if !self.renewing {
-            look_again = look_again.min(self.next_renewal);
+        let renew = now >= self.next_renewal;
+        if renew {
+            self.last_sent = now;
+            self.next_renewal = self.follow_up(now, lost_at, ttl);
         }
+        let look_again = lost_at.min(self.next_ping).min(self.next_renewal);
         Step { lost: false, renew, ping, look_again }
     }
 
@@ -95,21 +111,20 @@ impl Keeping {
         Ttl::from_millis(left.min(ttl.as_millis())).unwrap_or(ttl)
     }
 
+    /// A renewal succeeded, the keeper's own or the user's by hand, to another TTL perhaps.
     pub fn renewed(&mut self, sent: Moment, ttl: Ttl) {
-        self.renewing = false;
-        self.schedule(sent, ttl);
+        self.last_sent = self.last_sent.max(sent);
+        self.schedule(ttl);
     }
 
-    /// The renewal failed with an error, so its outcome may be unknown: try again soon.
-    pub fn failed(&mut self, now: Moment, ttl: Ttl) {
-        self.renewing = false;
-        let pause = (self.interval(ttl) / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    /// The renewal failed with an error, so its outcome may be unknown: try again soon, unless another has been
+    /// sent since.
+    pub fn failed(&mut self, sent: Moment, now: Moment, ttl: Ttl) {
+        if sent < self.last_sent {
+            return;
+        }
+        let pause = (self.interval(ttl) / 8).clamp(LEAST_PAUSE, Duration::from_secs(1));
         self.next_renewal = now.plus(pause);
-    }
-
-    /// The user extended the lease by hand, to another TTL perhaps.
-    pub fn extended(&mut self, sent: Moment, ttl: Ttl) {
-        self.schedule(sent, ttl);
     }
 }
 
@@ -144,33 +159,77 @@ mod tests {
         let mut keep = keeping(KeepPolicy::default());
         let first = keep.first_look(lost_at());
         assert!(first > at(900) && first <= at(1000), "{first:?}");
-        assert!(!keep.step(at(900), lost_at(), Duration::ZERO).renew);
-        assert!(keep.step(at(1000), lost_at(), Duration::ZERO).renew);
-        assert!(!keep.step(at(1001), lost_at(), Duration::ZERO).renew, "one is in flight");
+        assert!(!keep.step(at(900), lost_at(), Duration::ZERO, ttl()).renew);
+        assert!(keep.step(at(1000), lost_at(), Duration::ZERO, ttl()).renew);
+        assert!(!keep.step(at(1900), lost_at(), Duration::ZERO, ttl()).renew, "one is on its way");
         keep.renewed(at(1000), ttl());
-        assert!(!keep.step(at(1800), at(3900), Duration::ZERO).renew);
-        assert!(keep.step(at(2000), at(3900), Duration::ZERO).renew);
+        assert!(!keep.step(at(1800), at(3900), Duration::ZERO, ttl()).renew);
+        assert!(keep.step(at(2000), at(3900), Duration::ZERO, ttl()).renew);
     }
 
     #[test]
     fn retries_after_an_error_until_the_deadline_and_then_is_lost() {
         let mut keep = keeping(KeepPolicy::default());
-        assert!(keep.step(at(1000), lost_at(), Duration::ZERO).renew);
-        keep.failed(at(1500), ttl());
-        let step = keep.step(at(1500), lost_at(), Duration::ZERO);
+        assert!(keep.step(at(1000), lost_at(), Duration::ZERO, ttl()).renew);
+        keep.failed(at(1000), at(1500), ttl());
+        let step = keep.step(at(1500), lost_at(), Duration::ZERO, ttl());
         assert!(!step.renew && step.look_again <= at(1700), "{step:?}");
-        assert!(keep.step(step.look_again, lost_at(), Duration::ZERO).renew);
-        assert!(keep.step(lost_at(), lost_at(), Duration::ZERO).lost);
+        assert!(keep.step(step.look_again, lost_at(), Duration::ZERO, ttl()).renew);
+        assert!(keep.step(lost_at(), lost_at(), Duration::ZERO, ttl()).lost);
+    }
+
+    #[test]
+    fn a_round_trip_longer_than_the_interval_loses_nothing() {
+        let policy = KeepPolicy { interval: Some(Duration::from_millis(50)), ..KeepPolicy::default() };
+        let mut keep = keeping(policy);
+        let (mut now, mut lost, mut sent) = (0, lost_at(), None);
+        let mut renewals = 0;
+        while now < 30_000 {
+            assert!(at(now) < lost, "lost after {renewals} renewals");
+            // Answered 60 ms later, and nothing else is sent meanwhile.
+            if sent == Some(now - now.min(60)) {
+                keep.renewed(at(now - 60), ttl());
+                (lost, sent) = (end_at(now - 60), None);
+            }
+            if keep.step(at(now), lost, Duration::ZERO, ttl()).renew {
+                assert_eq!(sent.replace(now), None, "at {now}");
+                renewals += 1;
+            }
+            now += 1;
+        }
+        assert!((490..=600).contains(&renewals), "{renewals}");
+    }
+
+    #[test]
+    fn another_follows_one_that_nobody_answers_while_there_is_time() {
+        let mut keep = keeping(KeepPolicy::default());
+        let sent: Vec<u64> =
+            (0..2900).filter(|now| keep.step(at(*now), lost_at(), Duration::ZERO, ttl()).renew).collect();
+        assert!(sent[0] <= 1000 && sent[1] <= 2000, "{sent:?}");
+        let mut keep =
+            keeping(KeepPolicy { interval: Some(Duration::from_millis(1)), ..KeepPolicy::default() });
+        let sent = (0..2900).filter(|now| keep.step(at(*now), lost_at(), Duration::ZERO, ttl()).renew);
+        assert!((5..20).contains(&sent.count()), "few, however short the interval");
+    }
+
+    #[test]
+    fn the_failure_of_one_that_another_has_followed_changes_nothing() {
+        let mut keep = keeping(KeepPolicy::default());
+        assert!(keep.step(at(1000), lost_at(), Duration::ZERO, ttl()).renew);
+        assert!(keep.step(at(2000), lost_at(), Duration::ZERO, ttl()).renew);
+        keep.renewed(at(2000), ttl());
+        keep.failed(at(1000), at(2100), ttl());
+        assert!(!keep.step(at(2800), end_at(2000), Duration::ZERO, ttl()).renew);
     }
 
     #[test]
     fn gives_up_for_good_when_the_environment_is_silent() {
         let policy = KeepPolicy { stall: Duration::from_millis(300), ..KeepPolicy::default() };
         let mut keep = keeping(policy);
-        assert!(keep.step(at(100), lost_at(), Duration::ZERO).ping);
-        assert!(!keep.step(at(150), lost_at(), Duration::from_millis(50)).ping);
-        assert!(!keep.step(at(400), lost_at(), Duration::from_millis(300)).ping);
-        let later = keep.step(at(1100), lost_at(), Duration::ZERO);
+        assert!(keep.step(at(100), lost_at(), Duration::ZERO, ttl()).ping);
+        assert!(!keep.step(at(150), lost_at(), Duration::from_millis(50), ttl()).ping);
+        assert!(!keep.step(at(400), lost_at(), Duration::from_millis(300), ttl()).ping);
+        let later = keep.step(at(1100), lost_at(), Duration::ZERO, ttl());
         assert_eq!(later, Step { lost: false, renew: false, ping: false, look_again: lost_at() });
     }
 
@@ -179,8 +238,8 @@ mod tests {
         let policy = KeepPolicy { max_hold: Some(Duration::from_millis(1500)), ..KeepPolicy::default() };
         let mut keep = keeping(policy);
         assert_eq!(keep.ttl(at(1000), ttl()), Ttl::from_millis(500).unwrap());
-        assert!(!keep.step(at(1499), at(9000), Duration::ZERO).lost);
-        assert!(keep.step(at(1500), at(9000), Duration::ZERO).lost);
+        assert!(!keep.step(at(1499), at(9000), Duration::ZERO, ttl()).lost);
+        assert!(keep.step(at(1500), at(9000), Duration::ZERO, ttl()).lost);
     }
 
     #[test]
@@ -198,7 +257,7 @@ mod tests {
         let mut now = keep.first_look(lost_at());
         for ping in 1..5 {
             assert_eq!(now, at(ping * 100));
-            let step = keep.step(now, lost_at(), Duration::ZERO);
+            let step = keep.step(now, lost_at(), Duration::ZERO, ttl());
             assert!(step.ping && !step.lost, "{step:?}");
             now = step.look_again;
         }

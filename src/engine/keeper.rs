@@ -1,9 +1,7 @@
 //! The task that watches over a client's leases: tells of losses ahead of time and renews what is kept.
 //! It runs on the engine's thread, so a blocked event loop does not starve it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use super::clock::Moment;
 use super::extend::{self, DEADLINE_PASSED};
@@ -30,11 +28,9 @@ pub(super) async fn run(shared: Weak<Shared>) {
             if turn.ping {
                 shared.environment.ping();
             }
-            for (limit, renewals) in by_limit(turn.renew, shared.options.operation_timeout) {
-                for chunk in renewals.chunks(MOST_TOGETHER) {
-                    let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
-                    shared.spawn(async move { renew(&task, &chunk, limit).await });
-                }
+            for chunk in turn.renew.chunks(MOST_TOGETHER) {
+                let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
+                shared.spawn(async move { renew(&task, &chunk).await });
             }
             turn.nap
         };
@@ -46,18 +42,11 @@ pub(super) async fn run(shared: Weak<Shared>) {
     }
 }
 
-/// Renewals that may wait equally long for their answer go together. One that waited for the whole operation
-/// timeout would leave a short lease no time for a second try.
-fn by_limit(renewals: Vec<Extending>, operation_timeout: Duration) -> BTreeMap<Duration, Vec<Extending>> {
-    let mut groups: BTreeMap<Duration, Vec<Extending>> = BTreeMap::new();
-    for renewal in renewals {
-        let limit = renewal.patience.map_or(operation_timeout, |patience| patience.min(operation_timeout));
-        groups.entry(limit).or_default().push(renewal);
-    }
-    groups
-}
-
-async fn renew(shared: &Arc<Shared>, renewals: &[Extending], limit: Duration) {
+/// Waits for the answer as long as it matters to one of them: what the store extended is not lost because the
+/// way back is long. Where it hangs, the next renewal has long been sent.
+async fn renew(shared: &Arc<Shared>, renewals: &[Extending]) {
+    let left = renewals.iter().map(|renewal| renewal.left).max().unwrap_or_default();
+    let limit = left.min(shared.options.operation_timeout);
     let owners: Vec<(Owner, Ttl)> =
         renewals.iter().map(|renewal| (Owner::from(renewal.lease.clone()), renewal.ttl)).collect();
     let results = match tokio::time::timeout(limit, shared.backend.extend_many(&owners)).await {

@@ -64,8 +64,8 @@ pub(super) struct Extending {
     pub lease: Lease,
     pub sent: Moment,
     pub ttl: Ttl,
-    /// For how long to wait for its answer, so that there is time for another.
-    pub patience: Option<Duration>,
+    /// How long its answer can still matter.
+    pub left: Duration,
 }
 
 /// What the keeper has to do now.
@@ -224,8 +224,8 @@ impl Leases {
         if let Some(keeping) = &mut held.keeping {
             match (by_keeper, result.is_ok()) {
                 (true, true) => keeping.renewed(sent, held.ttl),
-                (true, false) => keeping.failed(now, held.ttl),
-                (false, true) => keeping.extended(sent, ttl),
+                (true, false) => keeping.failed(sent, now, held.ttl),
+                (false, true) => keeping.renewed(sent, ttl),
                 (false, false) => {}
             }
         }
@@ -299,7 +299,7 @@ impl Leases {
                     table.remove(&lock_id);
                     continue;
                 }
-                (Some(keeping), _) => keeping.step(now, lost_at, silent_for),
+                (Some(keeping), _) => keeping.step(now, lost_at, silent_for, held.ttl),
                 (None, _) => keep::watch_only(now, lost_at),
             };
             if step.lost {
@@ -310,9 +310,9 @@ impl Leases {
             if step.renew
                 && let Some(keeping) = &held.keeping
             {
-                let (ttl, patience) = (keeping.ttl(now, held.ttl), keeping.interval(held.ttl));
+                let ttl = keeping.ttl(now, held.ttl);
                 if let Some(extending) = table.begin_extend(&lock_id, now, ttl) {
-                    turn.renew.push(Extending { patience: Some(patience), ..extending });
+                    turn.renew.push(Extending { left: lost_at.since(now), ..extending });
                 }
             }
             table.reschedule(&lock_id, step.look_again);
@@ -341,8 +341,8 @@ impl Table {
         let id = ExtendId(self.extends);
         self.extends += 1;
         let held = self.held.get_mut(lock_id)?;
-        held.deadline.begin(id, End::of(sent, ttl));
-        Some(Extending { id, lease: held.lease.clone(), sent, ttl, patience: None })
+        held.deadline.begin(id, sent, ttl);
+        Some(Extending { id, lease: held.lease.clone(), sent, ttl, left: Duration::MAX })
     }
 
     fn reschedule(&mut self, lock_id: &LockId, due: Moment) {

@@ -96,6 +96,11 @@ fn timed_out(limit: Duration) -> Error {
     ))
 }
 
+/// The same for what only reads.
+fn unanswered(limit: Duration) -> Error {
+    Error::timed_out(format!("the store did not answer within {} ms", limit.as_millis()))
+}
+
 fn closed() -> Error {
     Error::invalid("the backend was closed; create a new one")
 }

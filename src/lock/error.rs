@@ -102,6 +102,13 @@ impl Error {
         self
     }
 
+    /// Marks the request as one that changed nothing for certain, as one that only reads.
+    #[must_use]
+    pub fn not_applied(mut self) -> Self {
+        self.0.outcome = Outcome::NotApplied;
+        self
+    }
+
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.cause = Some(Arc::from(cause.into()));

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use syncguard::backend::LookupBy;
 use syncguard::engine::Policy;
-use syncguard::lock::{Code, Error};
+use syncguard::lock::{Code, Error, LockId};
 use syncguard::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::*;
 
@@ -209,4 +211,32 @@ async fn the_next_head_asks_for_itself_after_the_first_one_failed() {
     assert_eq!(code(head.await.unwrap()), Code::Internal);
     next.await.unwrap().expect("granted");
     assert_eq!(process.requests(), 2);
+}
+
+/// Nothing can have been applied, whatever the store says or does not say.
+#[tokio::test(start_paused = true)]
+async fn what_only_reads_is_never_of_unknown_outcome() {
+    let process = Process::on(&store());
+    let (key, id) = (key("k"), LockId::mint());
+    for fault in [|| Fault::Hang, || Fault::LoseReply, || Fault::Fail(unavailable().unknown())] {
+        for operation in [Operation::Lookup, Operation::Lookup, Operation::IsLocked] {
+            process.backend.script(operation, [fault()]);
+        }
+        let client = &process.client;
+        let errors = [
+            client.lookup(LookupBy::Key(&key), None).await.expect_err("scripted"),
+            client.lookup(LookupBy::LockId(&id), None).await.expect_err("scripted"),
+            client.is_locked(&key, None).await.expect_err("scripted"),
+        ];
+        for error in errors {
+            assert!(!error.is_unknown() && error.is_retryable(), "{error:?}");
+            assert!(!error.message().contains("unknown"), "{error}");
+        }
+    }
+    process.backend.script(Operation::Lookup, [Fault::Hang]);
+    let cancel = CancellationToken::new();
+    let by = LookupBy::Key(&key);
+    let (answer, ()) = tokio::join!(process.client.lookup(by, Some(&cancel)), async { cancel.cancel() });
+    let error = answer.expect_err("aborted");
+    assert!(error.code() == Code::Aborted && !error.is_unknown(), "{error:?}");
 }

@@ -2,14 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 struct Shared {
     refusing: AtomicBool,
     stopped: AtomicBool,
     accepted: AtomicUsize,
+    delay_ms: AtomicU64,
     open: Mutex<Vec<Relay>>,
 }
 
@@ -42,8 +44,8 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 accepting.accepted.fetch_add(1, Ordering::SeqCst);
                 let muted = Arc::new(AtomicBool::new(false));
-                copy(&client, &server, None);
-                copy(&server, &client, Some(muted.clone()));
+                copy(&client, &server, None, &accepting);
+                copy(&server, &client, Some(muted.clone()), &accepting);
                 accepting.open.lock().unwrap().push(Relay { client, server, muted });
             }
         });
@@ -62,6 +64,11 @@ impl Proxy {
     /// From now on requests of the open connections go through, and their replies vanish.
     pub fn mute(&self) {
         self.shared.open.lock().unwrap().iter().for_each(|relay| relay.muted.store(true, Ordering::SeqCst));
+    }
+
+    /// How much later everything arrives from now on, in either direction.
+    pub fn delay(&self, by: Duration) {
+        self.shared.delay_ms.store(by.as_millis().try_into().expect("a short delay"), Ordering::SeqCst);
     }
 
     /// Whether new connections are closed at once.
@@ -86,19 +93,30 @@ impl Drop for Proxy {
     }
 }
 
-fn copy(from: &TcpStream, to: &TcpStream, muted: Option<Arc<AtomicBool>>) {
+fn copy(from: &TcpStream, to: &TcpStream, muted: Option<Arc<AtomicBool>>, shared: &Arc<Shared>) {
     let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+    let shared = Arc::clone(shared);
+    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (due, bytes) in receiver {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             if muted.as_ref().is_some_and(|muted| muted.load(Ordering::SeqCst)) {
                 continue;
             }
-            if to.write_all(&buffer[..read]).is_err() {
+            let delay = Duration::from_millis(shared.delay_ms.load(Ordering::SeqCst));
+            if sender.send((Instant::now() + delay, buffer[..read].to_vec())).is_err() {
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Both);
         let _ = from.shutdown(Shutdown::Both);
     });
 }
