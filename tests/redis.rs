@@ -10,6 +10,8 @@ mod conformance;
 mod faults;
 #[path = "redis/keeping.rs"]
 mod keeping;
+#[path = "redis/old_server.rs"]
+mod old_server;
 #[path = "redis/operations.rs"]
 mod operations;
 #[path = "redis/records.rs"]

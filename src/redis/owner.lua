@@ -1,9 +1,10 @@
--- A string, or false where nothing is; for another type nothing and the reply that says so.
+-- A string, or false where nothing is; for another type nothing and the reply that says so. Any other error
+-- ends the script.
 local function get(name, problem)
   local value = redis.pcall('GET', name)
   if type(value) ~= 'table' then return value end
   if string.find(value.err, '^%-?WRONGTYPE') then return nil, { problem, name } end
-  return nil, value
+  error(value.err, 0)
 end
 
 -- Where the lock of a reverse mapping lies: false where there is none, nothing and a reply where it points

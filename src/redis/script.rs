@@ -11,9 +11,18 @@ pub(super) struct Script {
     sha: String,
 }
 
+/// One function around it all, whose errors end as error replies with their code. What is inside needs no
+/// variables from outside, which would cost more than the function.
 macro_rules! script {
     ($($part:literal),+) => {
-        LazyLock::new(|| Script::new(concat!($(include_str!($part)),+)))
+        LazyLock::new(|| {
+            Script::new(concat!(
+                "local function script()\n",
+                $(include_str!($part),)+
+                "end\n",
+                include_str!("refusal.lua")
+            ))
+        })
     };
 }
 

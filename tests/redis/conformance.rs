@@ -15,7 +15,7 @@ use crate::support::redis_server::RedisServer;
 use crate::{backend_with, text};
 
 /// A prefix of its own on a server that the rules share while any of them runs.
-struct RedisFixture {
+pub struct RedisFixture {
     server: Arc<RedisServer>,
     prefix: String,
 }
@@ -23,9 +23,13 @@ struct RedisFixture {
 impl RedisFixture {
     fn start() -> RedisFixture {
         static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        RedisFixture::on(&SERVER, RedisServer::start)
+    }
+
+    pub fn on(shared: &Mutex<Weak<RedisServer>>, start: impl FnOnce() -> RedisServer) -> RedisFixture {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let mut shared = SERVER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let server = shared.upgrade().unwrap_or_else(|| Arc::new(RedisServer::start()));
+        let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let server = shared.upgrade().unwrap_or_else(|| Arc::new(start()));
         *shared = Arc::downgrade(&server);
         RedisFixture { server, prefix: format!("rule{}", COUNT.fetch_add(1, Ordering::Relaxed)) }
     }

@@ -29,7 +29,15 @@ async fn the_sentinels_master_is_used_and_its_successor_found() {
 
 #[tokio::test]
 async fn a_demoted_master_is_left() {
-    let sentinels = Sentinels::start();
+    leaves_a_demoted_master(&Sentinels::start()).await;
+}
+
+#[tokio::test]
+async fn a_demoted_master_of_version_6_is_left() {
+    leaves_a_demoted_master(&Sentinels::old()).await;
+}
+
+async fn leaves_a_demoted_master(sentinels: &Sentinels) {
     let backend = backend(&sentinels.url());
     take(&backend, "a").await;
     redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut sentinels.sentinel.client()).unwrap();

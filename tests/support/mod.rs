@@ -4,6 +4,7 @@
 pub mod needs;
 pub mod postgres_server;
 pub mod proxy;
+pub mod redis_6;
 pub mod redis_cluster;
 pub mod redis_server;
 

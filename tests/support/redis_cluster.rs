@@ -136,6 +136,17 @@ impl Sentinels {
     pub fn start() -> Sentinels {
         let master = RedisServer::start();
         let replica = RedisServer::with(|_| vec!["--replicaof".into(), format!("127.0.0.1 {}", master.port)]);
+        Sentinels::over(master, replica)
+    }
+
+    /// Over servers of version 6.2.
+    pub fn old() -> Sentinels {
+        let master = RedisServer::old(&[]);
+        let replica = RedisServer::old(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+        Sentinels::over(master, replica)
+    }
+
+    fn over(master: RedisServer, replica: RedisServer) -> Sentinels {
         let sentinels = Sentinels { sentinel: watch(&master, 500), servers: vec![master, replica] };
         sentinels.wait();
         sentinels

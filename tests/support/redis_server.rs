@@ -1,15 +1,17 @@
 //! A redis-server process of the test's own.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{TempDir, free_port, needs};
+use super::{TempDir, free_port, needs, redis_6};
 
 pub struct RedisServer {
     child: Child,
     pub port: u16,
     pub dir: TempDir,
     args: Vec<String>,
+    program: PathBuf,
 }
 
 impl RedisServer {
@@ -19,18 +21,28 @@ impl RedisServer {
 
     /// With further arguments, which may name files in the server's directory.
     pub fn with(args: impl FnOnce(&TempDir) -> Vec<String>) -> RedisServer {
+        RedisServer::of(current(), args)
+    }
+
+    /// A server of version 6.2.
+    pub fn old(args: &[&str]) -> RedisServer {
+        RedisServer::of(redis_6::program(), |_| args.iter().map(|arg| (*arg).to_owned()).collect())
+    }
+
+    fn of(program: PathBuf, args: impl FnOnce(&TempDir) -> Vec<String>) -> RedisServer {
         let dir = TempDir::new();
         let args = args(&dir);
         let port = free_port();
-        let child = spawn(port, &dir, &args);
-        RedisServer { child, port, dir, args }
+        let child = spawn(&program, port, &dir, &args);
+        RedisServer { child, port, dir, args, program }
     }
 
     /// A sentinel, from its configuration file, which it rewrites.
     pub fn sentinel(port: u16, dir: TempDir, config: String) -> RedisServer {
         let args = vec![config, "--sentinel".into(), "--port".into(), port.to_string()];
-        let child = run(&dir, &args, "+monitor");
-        RedisServer { child, port, dir, args }
+        let program = current();
+        let child = run(&program, &dir, &args, "+monitor");
+        RedisServer { child, port, dir, args, program }
     }
 
     pub fn url(&self) -> String {
@@ -46,7 +58,7 @@ impl RedisServer {
     /// Starts it again on the same port.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.dir, &self.args);
+        self.child = spawn(&self.program, self.port, &self.dir, &self.args);
     }
 
     /// A plain connection of the test's own.
@@ -63,7 +75,11 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
+fn current() -> PathBuf {
+    needs::program("redis", "redis-server")
+}
+
+fn spawn(program: &Path, port: u16, dir: &TempDir, args: &[String]) -> Child {
     let path = dir.path().to_str().expect("temporary paths are UTF-8");
     let mut all: Vec<String> =
         ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -71,13 +87,13 @@ fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
             .to_vec();
     all.extend(["--dir".to_owned(), path.to_owned()]);
     all.extend_from_slice(args);
-    run(dir, &all, "Ready to accept connections")
+    run(program, dir, &all, "Ready to accept connections")
 }
 
 /// Starts a process and waits until its log says that it is ready.
-fn run(dir: &TempDir, args: &[String], ready: &str) -> Child {
+fn run(program: &Path, dir: &TempDir, args: &[String], ready: &str) -> Child {
     let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
-    let mut child = Command::new(needs::program("redis", "redis-server"))
+    let mut child = Command::new(program)
         .args(args)
         .stdout(Stdio::from(log))
         .stderr(Stdio::null())
