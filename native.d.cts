@@ -46,6 +46,28 @@ export type Entries = Array<[name: string, value: string | number | boolean | Ui
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** What everything of a copy hangs on. */
+export declare class Attachment {
+  /** Answers an event that carries a call number. */
+  settle(call: number, result: unknown): void
+  /** Whether somebody waits to hear of an event: then the copy must not be collected. */
+  hold(hold: boolean): void
+  /** The acquisition loop over a JavaScript backend. */
+  lockForeign(adapter: number, store: number, inner: Client | undefined | null, cancel: Cancel | undefined | null, key: unknown, ttlMs: unknown, acquisition: unknown): Promise<{ ok: true, lockId: string } | Failure>
+  /** Releases what `lockForeign` was granted. */
+  releaseForeign(cancel: Cancel | undefined | null, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
+  /** Opens nothing yet. */
+  fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): FileLock | Failure
+  /** Claims nothing yet. */
+  singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
+  /** A backend with its engine; no I/O yet. */
+  open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
+  /** Makes the PostgreSQL tables. */
+  setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>
+  /** Crosses the boundary and comes back: the floor of every call, for the benchmark. */
+  emptyCall(): Promise<null>
+}
+
 /** Ends one call early. */
 export declare class Cancel {
   constructor()
@@ -88,19 +110,16 @@ export declare class SingleInstance {
   cleanup(): Promise<null | Failure>
 }
 
-/** Registers the function that gets this thread's events. Once, before anything asynchronous. */
-export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): void
+/**
+ * Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
+ * leads to all of the copy: who attaches keeps it for as long as the attachment.
+ */
+export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): Attachment
 
 export declare function checkTtl(ttlMs: unknown): null | Failure
 
 /** The constants that the package exports. */
 export declare function constants(): Constants
-
-/** Crosses the boundary and comes back: the floor of every call, for the benchmark. */
-export declare function emptyCall(): Promise<null>
-
-/** Opens nothing yet. */
-export declare function fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): FileLock | Failure
 
 export declare function formatFence(value: unknown): string | Failure
 
@@ -110,31 +129,13 @@ export declare function hashKey(value: unknown): string | Failure
 
 export declare function isLive(expiresAtMs: number, nowMs: number, toleranceMs: number): boolean
 
-/** The acquisition loop over a JavaScript backend. */
-export declare function lockForeign(adapter: number, store: number, inner: Client | undefined | null, cancel: Cancel | undefined | null, key: unknown, ttlMs: unknown, acquisition: unknown): Promise<{ ok: true, lockId: string } | Failure>
-
 export declare function makeStorageKey(prefix: unknown, key: unknown, limit: unknown, reserve: unknown): string | Failure
 
 export declare function normalizeKey(key: unknown): string | Failure
-
-/** A backend with its engine; no I/O yet. */
-export declare function open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
 
 /** Acquisition options with their defaults filled in. */
 export declare function policy(options: unknown): Policy | Failure
 
 export declare function redisServerTimeMs(seconds: unknown, micros: unknown): number | Failure
-
-/** Releases what `lockForeign` was granted. */
-export declare function releaseForeign(cancel: Cancel | undefined | null, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
-
-/** Answers an event that carries a call number. */
-export declare function settle(call: number, result: unknown): void
-
-/** Makes the PostgreSQL tables. */
-export declare function setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>
-
-/** Claims nothing yet. */
-export declare function singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
 
 export declare function validateLockId(lockId: unknown): null | Failure

@@ -5,11 +5,10 @@ import { statSync } from 'node:fs'
 import { inTurns, latency, median, round, table, throughput } from './support/measure.mjs'
 
 const require = createRequire(import.meta.url)
-require('syncguard/redis') // attaches this thread
-const native = require('../native.cjs')
+const { here } = require('../dist/environment.js')
 const contenders = [
   { name: 'plain async function', cycle: async () => {} },
-  { name: 'empty native call', cycle: () => native.emptyCall() }
+  { name: 'empty native call', cycle: () => here.emptyCall() }
 ]
 const alone = await inTurns(contenders, 5, ({ cycle }) => latency(cycle, { count: 5000 }))
 const busy = await inTurns(contenders, 5, ({ cycle }) => throughput(cycle, { inFlight: 100, ms: 400 }))

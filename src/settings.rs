@@ -180,7 +180,11 @@ pub fn whole(name: &str, number: f64, least: u64, most: u64) -> Result<u64> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
         return Ok(number as u64);
     }
-    Err(Error::invalid(format!("{name} must be an integer from {least} to {most}; {number} was given")))
+    let allowed = match least {
+        1 => format!("a positive integer of at most {most}"),
+        _ => format!("an integer from {least} to {most}"),
+    };
+    Err(Error::invalid(format!("{name} must be {allowed}; {number} was given")))
 }
 
 fn wrong(name: &str, allowed: &str, given: &Setting) -> Error {

@@ -1,7 +1,7 @@
 import { ATTEMPT } from "./backend.js";
 import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
 import { reasonOf } from "./disposal.js";
-import { adapters, type AttemptRunner } from "./environment.js";
+import { adapters, type AttemptRunner, hold, letGo } from "./environment.js";
 import { LockError } from "./errors.js";
 import type { Failure, Settlement } from "./native.js";
 import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, LockErrorCode, OnReleaseError } from "./types.js";
@@ -34,7 +34,9 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
   constructor(
     private readonly backend: LockBackend<C>,
     private readonly order: Order,
-  ) {}
+  ) {
+    hold();
+  }
 
   /** The handle of the attempt that the engine accepted: the backend's own, if it made one. */
   async granted(name: string): Promise<AsyncLock<C>> {
@@ -124,7 +126,8 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
   }
 
   private removeIfIdle(): void {
-    if (!this.locking && this.tries.size === 0) adapters.remove(this.slot);
+    if (this.locking || this.tries.size > 0 || !adapters.remove(this.slot)) return;
+    letGo();
   }
 
   /** What the engine needs to know of an error; the error itself stays here. */

@@ -1,8 +1,8 @@
-// What one JavaScript environment (the main thread, or a worker) knows: the events of the native side arrive here.
-// A thread has its own copy of this module, so its state needs no locks.
+// What one copy of this package knows: the events of the native side arrive here. A thread has a copy of its own, or
+// several, so its state needs no locks. Nothing outside holds it: it is collected with the copy.
 
 import { isMainThread } from "node:worker_threads";
-import { type Failure, native, type Settlement } from "./native.js";
+import { type Attachment, type Dispatch, type Failure, native, type Settlement } from "./native.js";
 
 /** Hears that a lease is lost or near its local deadline. */
 export interface LossListener {
@@ -42,8 +42,11 @@ class Slots<T> {
     return ++this.last;
   }
 
-  put(slot: number, thing: T): void {
+  /** Whether it was not there yet. */
+  put(slot: number, thing: T): boolean {
+    const isNew = !this.things.has(slot);
     this.things.set(slot, thing);
+    return isNew;
   }
 
   values(): IterableIterator<T> {
@@ -54,8 +57,9 @@ class Slots<T> {
     return this.things.get(slot);
   }
 
-  remove(slot: number): void {
-    this.things.delete(slot);
+  /** Whether it was there. */
+  remove(slot: number): boolean {
+    return this.things.delete(slot);
   }
 
   get size(): number {
@@ -65,7 +69,18 @@ class Slots<T> {
 
 export const adapters = new Slots<AttemptRunner>();
 export const passwords = new Slots<PasswordSource>();
+
+/** For those whose client is dropped without having been closed. */
+const dropped = new FinalizationRegistry<number>((slot) => passwords.remove(slot));
+
+/** Keeps a password source for as long as its client. */
+export function passwordOf(client: object, slot: number): void {
+  dropped.register(client, slot);
+}
 export const files = new Slots<FileListener>();
+
+/** Claims of `guard` that are held: a collected one would be given up. */
+export const claims = new Set<object>();
 
 /** The leases that native handles of this environment hold, by lock id. */
 export const leases = new Map<string, LossListener>();
@@ -80,7 +95,7 @@ export function storeOf(backend: object): number {
   return store;
 }
 
-native.attach((event, a, b, c, d) => {
+const dispatch: Dispatch = (event, a, b, c, d) => {
   switch (event) {
     case "lost":
       leases.get(a as string)?.lost(b as Failure);
@@ -98,17 +113,32 @@ native.attach((event, a, b, c, d) => {
       files.get(a as number)?.lost(b as Failure);
       break;
     case "probe":
-      native.settle(a as number, { ok: files.get(b as number)?.isAlive(c as number) ?? true });
+      here.settle(a as number, { ok: files.get(b as number)?.isAlive(c as number) ?? true });
       break;
   }
-}, !isMainThread);
+};
+
+/** The native side of this copy, which holds `dispatch` weakly; so it is held here. */
+export const here: Attachment = Object.assign(native.attach(dispatch, !isMainThread), { dispatch });
+
+let holds = 0;
+
+/** From now on somebody waits to be told of something, though he may not hold anything of this copy. */
+export function hold(): void {
+  if (holds++ === 0) here.hold(true);
+}
+
+/** The end of one `hold()`. */
+export function letGo(): void {
+  if (--holds === 0) here.hold(false);
+}
 
 /** Settles a call in any case; the dispatcher never throws. */
 function answer(call: number, run: () => Promise<Settlement> | undefined): void {
   const work = run() ?? Promise.resolve<Settlement>({ ok: false, reason: "not-found" });
   work.then(
-    (result) => native.settle(call, result),
-    () => native.settle(call, PASSWORD_FAILED),
+    (result) => here.settle(call, result),
+    () => here.settle(call, PASSWORD_FAILED),
   );
 }
 

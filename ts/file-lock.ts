@@ -1,7 +1,7 @@
 import { callback } from "./checks.js";
-import { files, type FileListener } from "./environment.js";
+import { files, type FileListener, here, hold, letGo } from "./environment.js";
 import { errorOf, isFailure, LockError, unwrap } from "./errors.js";
-import { type Failure, native, type NativeFileLock } from "./native.js";
+import type { Failure, NativeFileLock } from "./native.js";
 import { own } from "./nouns.js";
 import { optionsOf } from "./open.js";
 import { quietly } from "./signals.js";
@@ -32,14 +32,20 @@ export interface FileLockOptions {
 }
 
 /** An ending process takes its files along: a Go peer can't see that their owner is dead and waits for them to go stale. */
-let leavesAtExit = false;
+const leaveAll = (): void => {
+  for (const file of files.values()) file.leave();
+};
 
-function leaveAtExit(): void {
-  if (leavesAtExit) return;
-  leavesAtExit = true;
-  process.once("exit", () => {
-    for (const file of files.values()) file.leave();
-  });
+function keep(slot: number, listener: FileListener): void {
+  if (!files.put(slot, listener)) return;
+  hold();
+  if (files.size === 1) process.on("exit", leaveAll);
+}
+
+function letBe(slot: number): void {
+  if (!files.remove(slot)) return;
+  letGo();
+  if (files.size === 0) process.removeListener("exit", leaveAll);
 }
 
 /**
@@ -78,7 +84,7 @@ export class FileLock implements AsyncDisposable {
       },
       leave: () => this.#native.leave(),
     };
-    this.#native = unwrap(native.fileLock(path, entries, this.#slot, probe !== undefined));
+    this.#native = unwrap(here.fileLock(path, entries, this.#slot, probe !== undefined));
     this.#heldError = own(options, "heldError");
     this.path = path;
   }
@@ -95,7 +101,6 @@ export class FileLock implements AsyncDisposable {
    *   ServiceUnavailable for a full disk.
    */
   async acquire(): Promise<this> {
-    leaveAtExit();
     this.#acquiring++;
     this.#keep();
     const answer = await this.#native.acquire();
@@ -123,8 +128,8 @@ export class FileLock implements AsyncDisposable {
 
   /** A held file keeps its object, since a collected one would give its file up; a free one keeps nothing. */
   #keep(): void {
-    if (this.#acquiring > 0 || this.held) files.put(this.#slot, this.#listener);
-    else files.remove(this.#slot);
+    if (this.#acquiring > 0 || this.held) keep(this.#slot, this.#listener);
+    else letBe(this.#slot);
   }
 
   #refusal(failure: Failure): LockError {

@@ -1,6 +1,6 @@
 import { Releasable, type Disposal, refusal } from "./disposal.js";
 import { errorOf, isFailure, LockError } from "./errors.js";
-import { leases, type LossListener } from "./environment.js";
+import { hold, leases, letGo, type LossListener } from "./environment.js";
 import type { Client, Failure, Grant } from "./native.js";
 import { cancellable, quietly, refuseAborted, signalOf } from "./signals.js";
 import type { ExtendResult, Fence, NativeLockHandle, OnLeaseLost, ReleaseResult } from "./types.js";
@@ -20,6 +20,7 @@ export class Lease extends Releasable implements LossListener {
   /** The store said at the release that there is nothing to release. */
   private gone = false;
   private controller: AbortController | undefined;
+  private watched = false;
 
   constructor(
     readonly client: Client,
@@ -30,9 +31,28 @@ export class Lease extends Releasable implements LossListener {
     leases.set(grant.lockId, this);
   }
 
-  /** Sets who hears of a loss. */
-  listen(onLeaseLost: OnLeaseLost | undefined): void {
+  /** Sets who hears of a loss, also where nobody holds the handle any more. */
+  listen(onLeaseLost: OnLeaseLost): void {
+    this.listenWhileAwaited(onLeaseLost);
+    this.watch();
+  }
+
+  /** The same for one who is of interest only as long as somebody waits for what is done under the lease. */
+  listenWhileAwaited(onLeaseLost: OnLeaseLost): void {
     this.onLeaseLost = onLeaseLost;
+  }
+
+  /** A signal or a callback may be all that is left of this copy of the package: the lease's end must still be told. */
+  private watch(): void {
+    if (this.watched || this.ended || this.loss !== undefined) return;
+    this.watched = true;
+    hold();
+  }
+
+  private unwatch(): void {
+    if (!this.watched) return;
+    this.watched = false;
+    letGo();
   }
 
   /** Whether the lease is still held, by the local deadline; when it has just passed, the signal says so at once. */
@@ -53,7 +73,7 @@ export class Lease extends Releasable implements LossListener {
     if (this.controller === undefined) {
       this.controller = new AbortController();
       if (this.loss !== undefined) this.controller.abort(this.loss);
-      else this.remainingMs();
+      else if (this.remainingMs() > 0) this.watch();
     }
     return this.controller.signal;
   }
@@ -77,6 +97,7 @@ export class Lease extends Releasable implements LossListener {
   lost(failure: Failure): void {
     if (this.ended) return;
     leases.delete(this.grant.lockId);
+    this.unwatch();
     this.tell(this.abort(failure));
   }
 
@@ -113,6 +134,7 @@ export class Lease extends Releasable implements LossListener {
   protected override end(): void {
     super.end();
     leases.delete(this.grant.lockId);
+    this.unwatch();
   }
 
   private abort(failure: Failure): LockError {

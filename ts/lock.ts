@@ -2,10 +2,10 @@ import { Adapter } from "./adapter.js";
 import { close, leaseOf, type Opened, openedOf } from "./backend.js";
 import { callback, requireBackend } from "./checks.js";
 import { dispose, type Disposal } from "./disposal.js";
-import { leases, storeOf } from "./environment.js";
+import { here, leases, storeOf } from "./environment.js";
 import { errorOf, invalid, isFailure } from "./errors.js";
 import { handleOf, type Lease } from "./handle.js";
-import { type Failure, native } from "./native.js";
+import type { Failure } from "./native.js";
 import { acquisitionOf, BACKEND_DEFAULTS, keepOf, own } from "./nouns.js";
 import { cancellable, joinSignals, refuseAborted, signalOf } from "./signals.js";
 import { openedBelow } from "./telemetry.js";
@@ -38,13 +38,18 @@ interface Call {
   onLeaseLost: OnLeaseLost | undefined;
 }
 
+function listen(lease: Lease, { onLeaseLost }: Call): void {
+  if (onLeaseLost === undefined) lease.listenWhileAwaited(warnOfLoss);
+  else lease.listen(onLeaseLost);
+}
+
 function read(fn: unknown, config: Config): Call {
   if (typeof fn !== "function") throw invalid(`fn must be a function; ${typeof fn} was given`);
   const acquisition = own(config, "acquisition");
   const first = signalOf(own(config, "signal"));
   const second = typeof acquisition === "object" ? signalOf(own(acquisition, "signal")) : undefined;
   const onReleaseError = callback("onReleaseError", own(config, "onReleaseError"));
-  const onLeaseLost = callback("onLeaseLost", own(config, "onLeaseLost")) ?? warnOfLoss;
+  const onLeaseLost = callback("onLeaseLost", own(config, "onLeaseLost"));
   refuseAborted(first);
   refuseAborted(second);
   const ttlMs = own(config, "ttlMs");
@@ -85,7 +90,7 @@ async function lockNative<T>(
   call.leave();
   if (isFailure(answer)) throw errorOf(answer, { key }, signal);
   const lease = leaseOf(parts, answer, key, call.onReleaseError);
-  lease.listen(call.onLeaseLost);
+  listen(lease, call);
   try {
     return await fn(handleOf(lease));
   } finally {
@@ -115,22 +120,22 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
   try {
     const answer =
       signal === undefined
-        ? await native.lockForeign(slot, store, inner, null, key, ttlMs, acquisition)
+        ? await here.lockForeign(slot, store, inner, null, key, ttlMs, acquisition)
         : await cancellable(signal, (cancel) =>
-            native.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition),
+            here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition),
           );
     if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
     const handle = await adapter.granted(answer.lockId);
     const { lockId } = handle;
     const disposal: Disposal = { lockId, key, onReleaseError, disposeTimeoutMs: below?.disposeTimeoutMs };
     const lease = leases.get(lockId) as Lease | undefined;
-    lease?.listen(call.onLeaseLost);
+    if (lease !== undefined) listen(lease, call);
     try {
       return await fn(handle);
     } finally {
       lease?.lostIfPast();
       await dispose(async () => {
-        const released = await native.releaseForeign(null, answer.lockId);
+        const released = await here.releaseForeign(null, answer.lockId);
         if (isFailure(released)) throw errorFrom(adapter, released, key, undefined);
       }, disposal);
       adapter.forget(answer.lockId);

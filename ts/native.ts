@@ -107,24 +107,13 @@ export interface Constants {
   FENCE_THRESHOLDS: { MAX: string; WARN: string };
 }
 
-export interface Native {
-  hashKey(value: unknown): string | Failure;
-  normalizeKey(key: unknown): string | Failure;
-  validateLockId(lockId: unknown): null | Failure;
-  generateLockId(): string;
-  makeStorageKey(prefix: unknown, key: unknown, limit: unknown, reserve: unknown): string | Failure;
-  isLive(expiresAtMs: number, nowMs: number, toleranceMs: number): boolean;
-  formatFence(value: unknown): string | Failure;
-  redisServerTimeMs(seconds: unknown, micros: unknown): number | Failure;
-  checkTtl(ttlMs: unknown): null | Failure;
-  policy(options: unknown): Policy | Failure;
-  constants(): Constants;
-  /** Once per environment, before any asynchronous call. `worker`: leases end with this thread. */
-  attach(
-    dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void,
-    worker: boolean,
-  ): void;
-  Cancel: new () => Cancel;
+/** Hears of the native side's events. */
+export type Dispatch = (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void;
+
+/** The native side of one copy of this package: asynchronous calls, and the events that they cause. */
+export interface Attachment {
+  /** Keeps what it was attached with from being collected, until it is told otherwise. */
+  hold(hold: boolean): void;
   open(kind: Kind, target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure;
   /** Makes the PostgreSQL tables; connects for it and disconnects again. */
   setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>;
@@ -146,6 +135,23 @@ export interface Native {
   fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): NativeFileLock | Failure;
   /** Claims nothing yet. */
   singleInstance(directory: unknown, name: unknown): SingleInstance | Failure;
+}
+
+export interface Native {
+  hashKey(value: unknown): string | Failure;
+  normalizeKey(key: unknown): string | Failure;
+  validateLockId(lockId: unknown): null | Failure;
+  generateLockId(): string;
+  makeStorageKey(prefix: unknown, key: unknown, limit: unknown, reserve: unknown): string | Failure;
+  isLive(expiresAtMs: number, nowMs: number, toleranceMs: number): boolean;
+  formatFence(value: unknown): string | Failure;
+  redisServerTimeMs(seconds: unknown, micros: unknown): number | Failure;
+  checkTtl(ttlMs: unknown): null | Failure;
+  policy(options: unknown): Policy | Failure;
+  constants(): Constants;
+  /** Once per copy of this package in a thread; what is answered is all there is of the native side to it. `worker`: leases end with this thread. */
+  attach(dispatch: Dispatch, worker: boolean): Attachment;
+  Cancel: new () => Cancel;
 }
 
 export interface NativeFileLock {

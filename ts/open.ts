@@ -1,9 +1,9 @@
 import { close, type Opened } from "./backend.js";
 import { callback } from "./checks.js";
 import { entriesOf } from "./entries.js";
-import { passwords, type PasswordSource } from "./environment.js";
+import { here, passwordOf, passwords, type PasswordSource } from "./environment.js";
 import { errorOf, invalid, isFailure, unwrap } from "./errors.js";
-import { type Entries, type Kind, native } from "./native.js";
+import type { Entries, Kind } from "./native.js";
 import { own } from "./nouns.js";
 import { kindOf } from "./targets/kinds.js";
 import { describe, resolveTarget, type TargetKind } from "./targets/target.js";
@@ -34,7 +34,7 @@ export async function setup(kind: TargetKind, target: unknown, options: unknown)
   const entries = optionsOf(options, "onReleaseError");
   const slot = resolved.password && passwords.add(resolved.password);
   try {
-    unwrap(await native.setupSchema(resolved.target, entries, slot ?? null));
+    unwrap(await here.setupSchema(resolved.target, entries, slot ?? null));
   } finally {
     if (slot !== undefined) passwords.remove(slot);
   }
@@ -44,11 +44,12 @@ function openNative(kind: Kind, target: string | Entries | null, options: unknow
   const entries = optionsOf(options, "onReleaseError");
   const onReleaseError = callback("onReleaseError", own(options as BackendConfig | undefined, "onReleaseError"));
   const passwordSlot = password && passwords.add(password);
-  const client = native.open(kind, target, entries, passwordSlot ?? null);
+  const client = here.open(kind, target, entries, passwordSlot ?? null);
   if (isFailure(client)) {
     if (passwordSlot !== undefined) passwords.remove(passwordSlot);
     throw errorOf(client);
   }
+  if (passwordSlot !== undefined) passwordOf(client, passwordSlot);
   return { client, onReleaseError, disposeTimeoutMs: client.info.disposeTimeoutMs, passwordSlot };
 }
 

@@ -1,8 +1,8 @@
 // The entry "syncguard/pid".
 
-import "./environment.js";
+import { claims, here, hold, letGo } from "./environment.js";
 import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
-import { native, type SingleInstance } from "./native.js";
+import type { SingleInstance } from "./native.js";
 
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
 export type GuardState = "OK" | "OK_STALE_LOCK_REMOVED" | "CONFIRMED_TO_NOT_START";
@@ -27,8 +27,14 @@ export interface GuardHandle extends AsyncDisposable {
   cleanup: GuardCleanup;
 }
 
-/** Claims that are held: a collected one would be given up. */
-const claims = new Set<SingleInstance>();
+function keep(claim: SingleInstance): void {
+  claims.add(claim);
+  hold();
+}
+
+function letBe(claim: SingleInstance): void {
+  if (claims.delete(claim)) letGo();
+}
 
 const nothing: GuardCleanup = async (done) => done?.(null);
 
@@ -54,14 +60,14 @@ export function guard(dir: string, name: string, callback?: GuardCallback): Prom
 }
 
 async function start(dir: string, name: string): Promise<GuardHandle> {
-  const claim = unwrap(native.singleInstance(dir, name));
+  const claim = unwrap(here.singleInstance(dir, name));
   const state = await claim.start();
   if (isFailure(state)) throw errorOf(state);
-  claims.add(claim);
+  keep(claim);
   const cleanUp = async () => {
     const answer = await claim.cleanup();
     if (isFailure(answer)) throw errorOf(answer);
-    claims.delete(claim);
+    letBe(claim);
   };
   const cleanup: GuardCleanup = async (done) => {
     if (done === undefined) return cleanUp();

@@ -369,12 +369,14 @@ impl<'a> Search<'a> {
     }
 
     fn contended(&self) -> Error {
+        let Policy { timeout, max_retries, .. } = self.policy;
+        let (timeout, retries) = (timeout.as_millis(), self.past.retries);
+        let why =
+            if retries < *max_retries { "Timeout reached before next retry" } else { "No retries are left" };
         Error::new(
             Code::AcquisitionTimeout,
             format!(
-                "somebody else held the lock: not acquired within timeoutMs ({}) and maxRetries ({})",
-                self.policy.timeout.as_millis(),
-                self.policy.max_retries
+                "Failed to acquire lock, which somebody else held: {why} ({retries} of {max_retries} retries, timeoutMs {timeout})"
             ),
         )
     }

@@ -77,7 +77,7 @@ impl Error {
     }
 
     pub fn aborted() -> Self {
-        Error::new(Code::Aborted, "the operation was aborted by its signal")
+        Error::new(Code::Aborted, "the operation was cancelled by user signal")
     }
 
     /// A store that did not answer in time; what it did with the request is unknown.

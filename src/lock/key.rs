@@ -21,7 +21,7 @@ impl Key {
     /// `InvalidArgument` when it is empty, over 512 bytes after NFC, or holds U+0000.
     pub fn new(raw: &str) -> Result<Key> {
         if raw.is_empty() {
-            return Err(Error::invalid("key is empty; it must have 1 to 512 bytes of UTF-8"));
+            return Err(Error::invalid("Key must not be empty: a key has 1 to 512 bytes of UTF-8"));
         }
         if raw.contains('\0') {
             return Err(Error::invalid("key holds U+0000, which no store can keep; remove it"));
@@ -32,7 +32,7 @@ impl Key {
         };
         if key.len() > MAX_KEY_LENGTH_BYTES {
             return Err(Error::invalid(format!(
-                "key has {} bytes of UTF-8 after NFC normalisation; at most {MAX_KEY_LENGTH_BYTES} are allowed",
+                "key exceeds maximum length of {MAX_KEY_LENGTH_BYTES} bytes: it has {} bytes of UTF-8 after NFC normalisation",
                 key.len()
             )));
         }

@@ -29,20 +29,41 @@ impl LockId {
     /// # Errors
     /// `InvalidArgument`, which tells the length only, since what was given may be a mistyped secret.
     pub fn parse(text: &str) -> Result<LockId> {
-        let bytes = text.as_bytes();
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match <[u8; Self::LENGTH]>::try_from(bytes) {
-            Ok(id) if bytes.iter().all(allowed) => Ok(LockId(id)),
-            _ => Err(Error::invalid(format!(
-                "lockId must be exactly 22 characters of A-Z, a-z, 0-9, '-' and '_'; a malformed string of {} characters was given",
-                text.chars().count()
-            ))),
+        Self::of(text.bytes().map(Some)).ok_or_else(|| malformed(text.chars().count()))
+    }
+
+    /// The same from JavaScript's code units.
+    ///
+    /// # Errors
+    /// As [`LockId::parse`].
+    pub fn from_utf16(units: &[u16]) -> Result<LockId> {
+        Self::of(units.iter().map(|unit| u8::try_from(*unit).ok())).ok_or_else(|| malformed(units.len()))
+    }
+
+    /// `None` unless there are exactly as many characters as there must be, all of them allowed.
+    fn of(mut characters: impl ExactSizeIterator<Item = Option<u8>>) -> Option<LockId> {
+        if characters.len() != Self::LENGTH {
+            return None;
         }
+        let mut id = [0; Self::LENGTH];
+        for place in &mut id {
+            *place = characters.next()??;
+            if !(place.is_ascii_alphanumeric() || matches!(place, b'-' | b'_')) {
+                return None;
+            }
+        }
+        Some(LockId(id))
     }
 
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a lock id is ASCII")
     }
+}
+
+fn malformed(length: usize) -> Error {
+    Error::invalid(format!(
+        "Invalid lockId format: it must be exactly 22 characters of A-Z, a-z, 0-9, '-' and '_'; a malformed string of {length} characters was given"
+    ))
 }
 
 impl fmt::Debug for LockId {

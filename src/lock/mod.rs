@@ -19,5 +19,6 @@ pub use lease::Lease;
 pub use lock_id::LockId;
 pub use storage_key::{
     Limit, StorageKeys, firestore_keys, postgres_keys, redis_cluster_keys, redis_keys, storage_key,
+    storage_key_of,
 };
 pub use time::{MAX_TIME_MS, TIME_TOLERANCE, Timestamp, Ttl, is_live};

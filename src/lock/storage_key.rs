@@ -2,6 +2,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::{Error, Key, Result};
 
 /// How long a key of a store may be, and what is kept free for keys derived from it, in bytes.
@@ -36,6 +38,17 @@ pub fn storage_key(prefix: &str, key: &str, limit: Limit) -> Result<String> {
     let prefix = prefix.trim_end_matches(':');
     let full = join(prefix, key);
     if limit.holds(&full) { Ok(full) } else { hashed(prefix, key, limit) }
+}
+
+/// The same for a key of any length that nobody has normalised yet.
+///
+/// # Errors
+/// As [`storage_key`], and `InvalidArgument` for an empty key.
+pub fn storage_key_of(prefix: &str, raw: &str, limit: Limit) -> Result<String> {
+    if raw.is_empty() {
+        return Err(Error::invalid("Key must not be empty: a storage key needs one"));
+    }
+    storage_key(prefix, &raw.nfc().collect::<String>(), limit)
 }
 
 /// Keys in Redis. A key that would lie where reverse mappings or fences lie takes the hashed form.
@@ -97,7 +110,7 @@ fn hashed(prefix: &str, key: &str, limit: Limit) -> Result<String> {
         return Ok(short);
     }
     Err(Error::invalid(format!(
-        "the prefix has {} bytes; with a key and {} reserved bytes it exceeds the store's limit of {} bytes: use a shorter one",
+        "Prefix exceeds backend limit: it has {} bytes, which with a key and {} reserved bytes is more than the store's {} bytes; use a shorter one",
         prefix.len(),
         limit.reserve,
         limit.bytes

@@ -49,7 +49,7 @@ impl Ttl {
         match millis {
             1..=MAX_TIME_MS => Ok(Ttl(millis)),
             _ => Err(Error::invalid(format!(
-                "ttlMs must be an integer from 1 to {MAX_TIME_MS}; {millis} was given"
+                "ttlMs must be a positive integer of at most {MAX_TIME_MS}; {millis} was given"
             ))),
         }
     }

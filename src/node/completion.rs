@@ -1,4 +1,4 @@
-//! How results get back to JavaScript: one queue and one weak thread-safe function per environment.
+//! How results get back to JavaScript: one queue and one weak thread-safe function per copy of the JavaScript part.
 //!
 //! A stock async function of napi makes a thread-safe function, a cleanup hook and two tasks per call.
 //! Here a call makes a promise and one task; finished results are pushed to a vector, and the event loop
@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,12 +70,16 @@ struct Deferred(sys::napi_deferred);
 // SAFETY: the pointer is carried to other threads and back, and used on its own thread only.
 unsafe impl Send for Deferred {}
 
-/// The queue of one environment.
+/// The queue of one copy of the JavaScript part, in one environment.
 pub struct Queue {
+    /// Tells this copy from others, also from those that were at its address.
+    pub number: u64,
     items: Mutex<Vec<Item>>,
-    /// `None` once the environment has ended: nothing may be called then. Apart from the items, so that the
-    /// event loop does not wait for them while it is being woken.
+    /// `None` once the copy or its environment has ended: nothing may be called then. Apart from the items, so that
+    /// the event loop does not wait for them while it is being woken.
     wake: Mutex<Option<Wake>>,
+    /// The function that gets the events; weak unless somebody waits for one. Touched by the environment's thread only.
+    dispatch: AtomicPtr<sys::napi_ref__>,
     /// Whether the environment is a worker, whose leases end with it.
     worker: bool,
     /// Results that promises still wait for; touched by the environment's thread only.
@@ -97,12 +101,7 @@ struct Wake(sys::napi_threadsafe_function);
 // SAFETY: thread-safe functions are made to be called from any thread.
 unsafe impl Send for Wake {}
 
-/// What the thread-safe function's callback needs; owned by it.
-struct Context {
-    queue: Arc<Queue>,
-    dispatch: sys::napi_ref,
-}
-
+static COPIES: AtomicU64 = AtomicU64::new(0);
 static STARTED: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
 
 fn now_ms() -> u64 {
@@ -120,11 +119,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    /// Makes the queue of the environment that calls; `dispatch` gets the events.
-    pub fn attach(env: sys::napi_env, dispatch: Value, worker: bool) -> Arc<Queue> {
+    /// Makes the queue of the copy that calls; `dispatch` gets the events.
+    pub fn attach(dispatch: Value, worker: bool) -> Arc<Queue> {
+        let env = dispatch.env;
+        let mut reference = ptr::null_mut();
+        // SAFETY: all pointers are valid for the call.
+        unsafe { sys::napi_create_reference(env, dispatch.raw, 0, &mut reference) };
         let queue = Arc::new(Queue {
+            number: COPIES.fetch_add(1, Ordering::Relaxed),
             items: Mutex::default(),
             wake: Mutex::default(),
+            dispatch: AtomicPtr::new(reference),
             worker,
             pending: AtomicU64::new(0),
             ping_sent: AtomicU64::new(0),
@@ -132,14 +137,13 @@ impl Queue {
             calls: Calls::default(),
             foreign: ForeignLeases::default(),
         });
-        let mut reference = ptr::null_mut();
         let mut wake = ptr::null_mut();
         let name = make_text(env, "syncguard");
-        // SAFETY: all pointers are valid for the calls; `Context` is freed in `finalize`, which Node calls
-        // once, after the cleanup hook (hooks run last in, first out) has taken `wake` away.
+        // SAFETY: all pointers are valid for the calls; the function's own share in the queue is given back in
+        // `finalize`, which Node calls once, after `wake` was taken away by `detach` or by the cleanup hook (hooks
+        // run last in, first out).
         unsafe {
-            sys::napi_create_reference(env, dispatch.raw, 1, &mut reference);
-            let context = Box::into_raw(Box::new(Context { queue: Arc::clone(&queue), dispatch: reference }));
+            let context = Arc::into_raw(Arc::clone(&queue)).cast_mut().cast();
             sys::napi_create_threadsafe_function(
                 env,
                 ptr::null_mut(),
@@ -147,9 +151,9 @@ impl Queue {
                 name.raw,
                 0,
                 1,
-                context.cast(),
+                context,
                 Some(finalize),
-                context.cast(),
+                context,
                 Some(drain),
                 &mut wake,
             );
@@ -159,6 +163,43 @@ impl Queue {
         }
         *lock(&queue.wake) = Some(Wake(wake));
         queue
+    }
+
+    /// The copy was collected: nobody is left who could call, or hear of anything. Renewals end with the stall
+    /// limit, as in a process whose event loop hangs, since nobody could release these leases.
+    pub fn detach(self: &Arc<Self>, env: sys::napi_env) {
+        // Nothing is left to do after the environment's end.
+        let Some(wake) = lock(&self.wake).take() else { return };
+        self.forget();
+        let hook = Arc::as_ptr(self);
+        // SAFETY: on the environment's thread, which has not ended; the hook's share in the queue is given back,
+        // since it will not run any more; nobody else has the function, and `finalize` gives its share back.
+        unsafe {
+            sys::napi_remove_env_cleanup_hook(env, Some(environment_ended), hook.cast_mut().cast());
+            drop(Arc::from_raw(hook));
+            sys::napi_delete_reference(env, self.dispatch.swap(ptr::null_mut(), Ordering::Relaxed));
+            sys::napi_release_threadsafe_function(wake.0, sys::ThreadsafeFunctionReleaseMode::abort);
+        }
+    }
+
+    /// Drops what nobody will answer or fetch.
+    fn forget(&self) {
+        lock(&self.items).clear();
+        self.calls.forget();
+        self.foreign.forget();
+    }
+
+    /// Keeps the copy from being collected, or no longer.
+    pub fn hold_dispatch(&self, env: sys::napi_env, hold: bool) {
+        let (reference, mut count) = (self.dispatch.load(Ordering::Relaxed), 0);
+        // SAFETY: on the environment's thread; the reference lives until `detach`, and so as long as the caller.
+        unsafe {
+            if hold {
+                sys::napi_reference_ref(env, reference, &mut count);
+            } else {
+                sys::napi_reference_unref(env, reference, &mut count);
+            }
+        }
     }
 
     /// Runs `call` on the engine's thread and answers a promise of its outcome.
@@ -216,11 +257,15 @@ impl Queue {
             items.push(item);
             items.len() == 1
         };
-        if first && let Some(wake) = &*lock(&self.wake) {
-            // SAFETY: the environment has not ended while `wake` is locked, so the function has not been freed.
-            unsafe {
-                let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
-                sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
+        if first {
+            match &*lock(&self.wake) {
+                // SAFETY: nothing has ended while `wake` is locked, so the function has not been freed.
+                Some(wake) => unsafe {
+                    let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
+                    sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
+                },
+                // Nobody will ever fetch it.
+                None => lock(&self.items).clear(),
             }
         }
     }
@@ -271,9 +316,8 @@ unsafe extern "C" fn drain(
     if env.is_null() || context.is_null() {
         return;
     }
-    // SAFETY: the context lives until `finalize`.
-    let context = unsafe { &*context.cast::<Context>() };
-    let queue = &context.queue;
+    // SAFETY: the function has its share in the queue until `finalize`.
+    let queue = unsafe { &*context.cast::<Queue>() };
     let items = std::mem::take(&mut *lock(&queue.items));
     let mut settled = 0;
     for item in items {
@@ -283,7 +327,7 @@ unsafe extern "C" fn drain(
                 // SAFETY: on the environment's thread; each deferred is resolved once.
                 unsafe { sys::napi_resolve_deferred(env, deferred.0, outcome.to_js(env).raw) };
             }
-            Item::Event(event) => dispatch(env, context.dispatch, &event),
+            Item::Event(event) => dispatch(env, queue.dispatch.load(Ordering::Relaxed), &event),
             Item::Ping => queue.ping_sent.store(0, Ordering::Relaxed),
         }
     }
@@ -317,9 +361,14 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
     };
     let raw: Vec<sys::napi_value> = arguments.iter().map(|argument| argument.raw).collect();
     let (mut function, mut result) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: on the environment's thread; the reference is strong.
+    // SAFETY: on the environment's thread; there is no reference after `detach`, and no function once it is collected.
     unsafe {
-        sys::napi_get_reference_value(env, reference, &mut function);
+        if !reference.is_null() {
+            sys::napi_get_reference_value(env, reference, &mut function);
+        }
+        if function.is_null() {
+            return;
+        }
         let this = make_undefined(env).raw;
         sys::napi_call_function(env, this, function, raw.len(), raw.as_ptr(), &mut result);
     }
@@ -330,9 +379,7 @@ unsafe extern "C" fn environment_ended(hook: *mut c_void) {
     // SAFETY: the pointer is the one that `attach` registered, and the hook runs once.
     let queue = unsafe { Arc::from_raw(hook.cast::<Queue>()) };
     *lock(&queue.wake) = None;
-    lock(&queue.items).clear();
-    queue.calls.forget();
-    queue.foreign.forget();
+    queue.forget();
     if queue.worker {
         for slot in lock(&queue.clients).drain(..).filter_map(|slot| slot.upgrade()) {
             slot.0.abandon();
@@ -342,5 +389,5 @@ unsafe extern "C" fn environment_ended(hook: *mut c_void) {
 
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the pointer is the one that `attach` made, and Node finalizes once.
-    drop(unsafe { Box::from_raw(data.cast::<Context>()) });
+    drop(unsafe { Arc::from_raw(data.cast::<Queue>()) });
 }

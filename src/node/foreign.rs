@@ -206,7 +206,7 @@ impl ForeignBackend {
             Some(inner) => Capabilities { hands_over: false, ..inner.capabilities().clone() },
             None => Capabilities {
                 name: "javascript",
-                store: format!("javascript:{:p}:{store}", Arc::as_ptr(&queue)).into(),
+                store: format!("javascript:{}:{store}", queue.number).into(),
                 time_authority: TimeAuthority::Client,
                 wakes: false,
                 hands_over: false,

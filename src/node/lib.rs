@@ -4,9 +4,11 @@
 // Without the exports that napi's macros leave out of test builds, everything looks unused.
 #![cfg_attr(test, allow(dead_code, unused_imports))]
 
+mod attachment;
 mod client;
 mod completion;
 mod foreign;
+mod foreign_lock;
 mod linger;
 mod local;
 mod nouns;

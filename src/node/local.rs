@@ -10,12 +10,60 @@ use syncguard::guard::{self, Guard};
 use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions, OnLost, ProcessProbe};
 use syncguard::lock::{Error, Result};
 
+use crate::attachment::Attachment;
 use crate::completion::{Event, Queue};
 use crate::foreign::{Reply, ask};
-use crate::open::queue;
 use crate::outcome::Outcome;
 use crate::raw::Value;
 use crate::{runtime, settings};
+
+#[napi]
+impl Attachment {
+    /// Opens nothing yet.
+    #[napi(
+        ts_args_type = "path: unknown, options: Entries, slot: number, asksProbe: boolean",
+        ts_return_type = "FileLock | Failure"
+    )]
+    pub fn file_lock(
+        &self,
+        path: Unknown<'_>,
+        options: Unknown<'_>,
+        slot: u32,
+        asks_probe: bool,
+    ) -> Either<FileLock, Outcome> {
+        let make = || {
+            let path = text("path", Value::from(&path))?;
+            LeaseFile::check_path(&path)?;
+            Ok(FileLock {
+                queue: Arc::clone(&self.queue),
+                path: path.into(),
+                options: LeaseFileOptions::from_settings(settings::entries(Value::from(&options)))?,
+                slot,
+                asks_probe,
+                held: Arc::default(),
+            })
+        };
+        make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+    }
+
+    /// Claims nothing yet.
+    #[napi(ts_args_type = "directory: unknown, name: unknown", ts_return_type = "SingleInstance | Failure")]
+    pub fn single_instance(
+        &self,
+        directory: Unknown<'_>,
+        name: Unknown<'_>,
+    ) -> Either<SingleInstance, Outcome> {
+        let make = || {
+            Ok(SingleInstance {
+                queue: Arc::clone(&self.queue),
+                directory: text("dir", Value::from(&directory))?.into(),
+                name: text("name", Value::from(&name))?,
+                guard: Arc::default(),
+            })
+        };
+        make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+    }
+}
 
 /// A lease file as JavaScript holds it. The slot is where TypeScript keeps its callbacks.
 #[napi]
@@ -26,32 +74,6 @@ pub struct FileLock {
     slot: u32,
     asks_probe: bool,
     held: Arc<Mutex<Option<Arc<HeldLeaseFile>>>>,
-}
-
-/// Opens nothing yet.
-#[napi(
-    ts_args_type = "path: unknown, options: Entries, slot: number, asksProbe: boolean",
-    ts_return_type = "FileLock | Failure"
-)]
-pub fn file_lock(
-    path: Unknown<'_>,
-    options: Unknown<'_>,
-    slot: u32,
-    asks_probe: bool,
-) -> Either<FileLock, Outcome> {
-    let make = || {
-        let path = text("path", Value::from(&path))?;
-        LeaseFile::check_path(&path)?;
-        Ok(FileLock {
-            queue: queue()?,
-            path: path.into(),
-            options: LeaseFileOptions::from_settings(settings::entries(Value::from(&options)))?,
-            slot,
-            asks_probe,
-            held: Arc::default(),
-        })
-    };
-    make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
 }
 
 #[napi]
@@ -132,20 +154,6 @@ pub struct SingleInstance {
     directory: PathBuf,
     name: String,
     guard: Arc<Mutex<Option<Arc<Guard>>>>,
-}
-
-/// Claims nothing yet.
-#[napi(ts_args_type = "directory: unknown, name: unknown", ts_return_type = "SingleInstance | Failure")]
-pub fn single_instance(directory: Unknown<'_>, name: Unknown<'_>) -> Either<SingleInstance, Outcome> {
-    let make = || {
-        Ok(SingleInstance {
-            queue: queue()?,
-            directory: text("dir", Value::from(&directory))?.into(),
-            name: text("name", Value::from(&name))?,
-            guard: Arc::default(),
-        })
-    };
-    make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
 }
 
 #[napi]

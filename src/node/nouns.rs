@@ -4,7 +4,9 @@ use napi::bindgen_prelude::{Env, JsValue, Unknown};
 use napi::sys;
 use napi_derive::napi;
 use syncguard::engine::{Backoff, Jitter, Policy, Wait};
-use syncguard::lock::{self, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key};
+use syncguard::lock::{
+    self, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key_of,
+};
 use syncguard::settings::whole;
 
 use crate::outcome::Outcome;
@@ -54,7 +56,7 @@ pub fn make_storage_key(
         };
         let limit =
             Limit { bytes: bytes("backendLimitBytes", &limit)?, reserve: bytes("reserveBytes", &reserve)? };
-        storage_key(&text("prefix", &prefix)?, &text("key", &key)?, limit)
+        storage_key_of(&text("prefix", &prefix)?, &text("key", &key)?, limit)
     };
     Outcome::of(make(), Outcome::Text)
 }

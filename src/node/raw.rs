@@ -37,9 +37,6 @@ impl TypeName for Value {
     }
 }
 
-/// Longer texts are never a key, a lock id or a setting of ours.
-const LONGEST_TEXT: usize = 1 << 20;
-
 impl Value {
     pub fn kind(self) -> sys::napi_valuetype {
         let mut kind = sys::ValueType::napi_undefined;
@@ -59,6 +56,7 @@ impl Value {
             sys::ValueType::napi_null => "null",
             sys::ValueType::napi_boolean => "a boolean",
             sys::ValueType::napi_number => "a number",
+            sys::ValueType::napi_string if self.text().is_none() => "a string with a lone surrogate",
             sys::ValueType::napi_string => "a string",
             sys::ValueType::napi_symbol => "a symbol",
             sys::ValueType::napi_function => "a function",
@@ -92,7 +90,12 @@ impl Value {
 
     /// The code units of a string, so that a lone surrogate stays visible; `None` when it is no string.
     pub fn with_text<T>(self, read: impl FnOnce(&[u16]) -> T) -> Option<T> {
-        let mut buffer = [0u16; 600];
+        self.with_units::<600, T>(read)
+    }
+
+    /// The same with room for what is shorter than `SHORT`.
+    fn with_units<const SHORT: usize, T>(self, read: impl FnOnce(&[u16]) -> T) -> Option<T> {
+        let mut buffer = [0u16; SHORT];
         let mut length = 0;
         // SAFETY: the buffer has the size that is passed; a value of another type is answered by a status.
         let status = unsafe {
@@ -114,7 +117,7 @@ impl Value {
         unsafe {
             sys::napi_get_value_string_utf16(self.env, self.raw, ptr::null_mut(), 0, &mut length);
         }
-        let mut long = vec![0u16; length.min(LONGEST_TEXT) + 1];
+        let mut long = vec![0u16; length + 1];
         // SAFETY: as above.
         unsafe {
             sys::napi_get_value_string_utf16(self.env, self.raw, long.as_mut_ptr(), long.len(), &mut length);
@@ -123,8 +126,10 @@ impl Value {
         Some(read(&long))
     }
 
+    /// The text of a string; `None` when it is none or holds a lone surrogate, which no store, path or URL can:
+    /// a replacement in its place would make two names one. [`Value::kind_name`] says which of the two it was.
     pub fn text(self) -> Option<String> {
-        self.with_text(String::from_utf16_lossy)
+        self.with_text(|units| String::from_utf16(units).ok())?
     }
 
     /// Bytes of a `Uint8Array` or `Buffer`.
@@ -203,32 +208,12 @@ pub fn key(value: Value) -> Result<Key> {
 /// # Errors
 /// `InvalidArgument` for anything but a valid lock id; never shows what was given.
 pub fn lock_id(value: Value) -> Result<LockId> {
-    let mut buffer = [0; LockId::LENGTH + 2];
-    let mut length = 0;
-    // SAFETY: the buffer has the size that is passed; a value of another type is answered by a status.
-    let status = unsafe {
-        sys::napi_get_value_string_latin1(
-            value.env,
-            value.raw,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &mut length,
-        )
-    };
-    if status != sys::Status::napi_ok {
-        return Err(Error::invalid(format!(
-            "lockId must be a string of exactly 22 characters; {} was given",
+    value.with_units::<{ LockId::LENGTH + 2 }, _>(LockId::from_utf16).unwrap_or_else(|| {
+        Err(Error::invalid(format!(
+            "Invalid lockId format: it must be a string of exactly 22 characters; {} was given",
             value.kind_name()
-        )));
-    }
-    if length == LockId::LENGTH {
-        #[allow(clippy::cast_sign_loss, reason = "bytes of Latin-1")]
-        let bytes = buffer.map(|byte| byte as u8);
-        if let Ok(text) = std::str::from_utf8(&bytes[..length]) {
-            return LockId::parse(text);
-        }
-    }
-    LockId::parse(&value.text().unwrap_or_default())
+        )))
+    })
 }
 
 pub fn make_text(env: sys::napi_env, text: &str) -> Value {

@@ -10,7 +10,9 @@ use crate::raw::Value;
 /// What an argument may hold. Settings that hold anything else complain when a backend takes them.
 fn setting(value: Value) -> Setting {
     match value.kind() {
-        ValueType::napi_string => Setting::Text(value.text().unwrap_or_default()),
+        ValueType::napi_string => {
+            value.text().map_or_else(|| Setting::Other(value.kind_name().into()), Setting::Text)
+        }
         ValueType::napi_number => Setting::Number(value.number().unwrap_or(f64::NAN)),
         ValueType::napi_boolean => Setting::Flag(value.flag().unwrap_or_default()),
         ValueType::napi_object => match (value.bytes(), value.own("type").and_then(Value::text)) {
@@ -27,7 +29,9 @@ pub fn entries(list: Value) -> Settings {
     (0..list.length())
         .filter_map(|index| {
             let entry = list.element(index)?;
-            Some((entry.element(0)?.text()?, setting(entry.element(1)?)))
+            // A name that is no Unicode text is one that nobody knows.
+            let name = entry.element(0)?.with_text(String::from_utf16_lossy)?;
+            Some((name, setting(entry.element(1)?)))
         })
         .collect()
 }
@@ -46,7 +50,7 @@ pub fn ttl(value: Value) -> Result<Ttl> {
     match value.number() {
         Some(number) => Ttl::from_millis(millis("ttlMs", number)?),
         None => Err(Error::invalid(format!(
-            "ttlMs must be a number of milliseconds; {} was given",
+            "ttlMs must be a positive integer of milliseconds; {} was given",
             value.kind_name()
         ))),
     }

@@ -1,0 +1,48 @@
+//! One copy of the JavaScript part in one environment. There may be several in a thread: bundles, jest's module
+//! registries, contexts of `vm`. Each has its own queue and its own functions to be called, and ends when it is collected.
+
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{Env, ObjectFinalize, Unknown};
+use napi_derive::napi;
+
+use crate::completion::Queue;
+use crate::foreign::reply;
+use crate::raw::Value;
+
+/// What everything of a copy hangs on.
+#[napi(custom_finalize)]
+pub struct Attachment {
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl ObjectFinalize for Attachment {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        self.queue.detach(env.raw());
+        Ok(())
+    }
+}
+
+/// Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
+/// leads to all of the copy: who attaches keeps it for as long as the attachment.
+#[napi(
+    ts_args_type = "dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean"
+)]
+pub fn attach(dispatch: Unknown<'_>, worker: bool) -> Attachment {
+    Attachment { queue: Queue::attach(Value::from(&dispatch), worker) }
+}
+
+#[napi]
+impl Attachment {
+    /// Answers an event that carries a call number.
+    #[napi]
+    pub fn settle(&self, call: u32, result: Unknown<'_>) {
+        self.queue.calls.settle(call, reply(Value::from(&result)));
+    }
+
+    /// Whether somebody waits to hear of an event: then the copy must not be collected.
+    #[napi]
+    pub fn hold(&self, env: Env, hold: bool) {
+        self.queue.hold_dispatch(env.raw(), hold);
+    }
+}
