@@ -16,6 +16,8 @@ mod old_server;
 mod operations;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/retention.rs"]
+mod retention;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 #[path = "redis/targets.rs"]

@@ -1,6 +1,5 @@
 //! Requests of one kind: alone while a connection is free, joined into one statement while all are busy.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -9,7 +8,7 @@ use super::connection::Connection;
 use super::detached::Detached;
 use super::error::{self, Failure, Kind, again};
 use super::pool::{Lent, Pool};
-use crate::joined::{self, Joinable};
+use crate::joined::{Distinct, DistinctQueue, Joinable};
 use crate::lock::{Error, Result};
 
 /// How many requests one statement takes.
@@ -54,7 +53,7 @@ struct Inner<R: Request> {
 }
 
 struct Queue<R: Request> {
-    jobs: VecDeque<Job<R>>,
+    jobs: DistinctQueue<Job<R>>,
     /// Whether a task waits for a connection to take jobs with.
     served: bool,
 }
@@ -66,7 +65,10 @@ struct Job<R: Request> {
 
 impl<R: Request> Lane<R> {
     pub(super) fn new(pool: Pool) -> Lane<R> {
-        Lane(Arc::new(Inner { pool, queue: Mutex::new(Queue { jobs: VecDeque::new(), served: false }) }))
+        Lane(Arc::new(Inner {
+            pool,
+            queue: Mutex::new(Queue { jobs: DistinctQueue::default(), served: false }),
+        }))
     }
 
     /// Sends a request, by itself or with others, and waits for its answer. Once it was sent, dropping this
@@ -101,7 +103,7 @@ impl<R: Request> Lane<R> {
 
     fn enqueue(&self, request: R) -> oneshot::Receiver<Result<R::Answer>> {
         let (answer, answered) = oneshot::channel();
-        self.0.queue().jobs.push_back(Job { request, answer });
+        self.0.queue().jobs.push(Job { request, answer });
         answered
     }
 
@@ -148,22 +150,24 @@ impl<R: Request> Queue<R> {
     /// As many as a statement takes.
     fn take(&mut self) -> Vec<Job<R>> {
         self.served = false;
-        joined::take(&mut self.jobs, WIDTH)
+        self.jobs.take(WIDTH)
     }
 
-    fn take_all(&mut self) -> VecDeque<Job<R>> {
+    fn take_all(&mut self) -> Vec<Job<R>> {
         self.served = false;
-        std::mem::take(&mut self.jobs)
+        self.jobs.take_all()
     }
 }
 
 impl<R: Request> Joinable for Job<R> {
-    fn identity(&self) -> &str {
-        self.request.identity()
-    }
-
     fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
+    }
+}
+
+impl<R: Request> Distinct for Job<R> {
+    fn identity(&self) -> &str {
+        self.request.identity()
     }
 }
 

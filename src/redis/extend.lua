@@ -1,6 +1,6 @@
 -- KEYS: lock and reverse mapping of each lease; of a single one the lock, and the reverse mapping unless
--- another node of a cluster has it. ARGV: nothing, then lock id and ttl in ms of each.
--- Where the lock is unknown, KEYS: reverse mapping; ARGV: prefix of every lock, lock id, ttl in ms.
+-- another node of a cluster has it. ARGV: 'known', then lock id and ttl in ms of each.
+-- Where the lock is unknown, KEYS: reverse mapping; ARGV: 'foreign', lock id, ttl in ms, prefix of every lock.
 -- For each: extended { 1, expires }, no longer live { 2 }, not there { 0 }, unreadable { -1 or -4, key }.
 local _, now = read_clock()
 
@@ -18,8 +18,8 @@ local function extend(lock, index, owner, ttl)
   return { 1, expires }
 end
 
-if ARGV[1] ~= '' then
-  local lock, problem = follow(KEYS[1], ARGV[1])
+if ARGV[1] == 'foreign' then
+  local lock, problem = follow(KEYS[1], ARGV[4])
   if not lock then return { problem or { 0 } } end
   return { extend(lock, KEYS[1], ARGV[2], ARGV[3]) }
 end

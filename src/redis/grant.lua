@@ -1,7 +1,13 @@
+-- For how long a fence stays, in ms: for as much longer as it is ahead of the clock.
+local function stay(digits, clock, retention)
+  if digits == clock then return retention end
+  return print_number(retention + math.ceil((digits - clock) / 10))
+end
+
 -- Mints a fence and writes lock and reverse mapping, where that lies on this server. `stored` is what lies
 -- at the lock: a record that is no longer live, or false. MGET shows other types as absent, so absent keys
 -- are written with NX.
-local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, now, now_text)
+local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, now, now_text, retention)
   local digits = clock
   if previous then
     if #previous > 15 or not string.find(previous, '^%d+$') then return { -2, fence } end
@@ -9,11 +15,20 @@ local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, 
     if last >= tonumber(clock) then digits = print_number(last + 1) end
   end
   if #digits > 14 and tonumber(digits) > 900000000000000 then return { -3, fence } end
-  if previous then
+  local minted = true
+  if retention ~= '0' then
+    local px = stay(digits, clock, retention)
+    if previous then
+      redis.call('SET', fence, digits, 'PX', px)
+    else
+      minted = redis.call('SET', fence, digits, 'PX', px, 'NX')
+    end
+  elseif previous then
     redis.call('SET', fence, digits)
-  elseif not redis.call('SET', fence, digits, 'NX') then
-    return { -2, fence }
+  else
+    minted = redis.call('SET', fence, digits, 'NX')
   end
+  if not minted then return { -2, fence } end
   local expires = print_number(now + ttl)
   local padded = string.sub('000000000000000', #digits + 1) .. digits
   local record = format_record(id, expires, now_text, key, padded)

@@ -35,15 +35,16 @@ use async_trait::async_trait;
 pub use config::RedisConfig;
 
 use self::names::Names;
+use self::operations::KNOWN;
 use self::pointer::Pending;
 use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
 use self::server::Server;
-use self::together::Together;
+use self::together::{Shared, Together};
 use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
     TimeAuthority, Watch,
 };
-use crate::lock::{Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
 
 /// Locks in Redis. The server's clock decides ([`TimeAuthority::Server`]).
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct RedisBackend {
     names: Names,
     /// What every lock's name starts with, for scripts that follow a reverse mapping.
     all_locks: String,
+    /// For how long scripts let a fence counter stay, in milliseconds; "0": for ever.
+    retention: String,
     signature: String,
     cleanup_in_is_locked: bool,
     pending: Pending,
@@ -76,6 +79,7 @@ impl RedisBackend {
         let names = config.names.clone();
         let signature = config.signature.clone();
         let cleanup_in_is_locked = config.cleanup_in_is_locked;
+        let retention = config.fence_retention.map_or(0, FenceRetention::as_millis).to_string();
         let server = Arc::new(Server::new(Arc::new(config)));
         RedisBackend {
             capabilities,
@@ -84,8 +88,17 @@ impl RedisBackend {
             names,
             cleanup_in_is_locked,
             pending: Pending::default(),
-            acquires: Together::new(&ACQUIRE, &ACQUIRE_MANY, server.clone()),
-            releases: Together::new(&RELEASE, &RELEASE_MANY, server.clone()),
+            acquires: Together::new(
+                Shared::new(&ACQUIRE, [retention.clone()]),
+                Shared::new(&ACQUIRE_MANY, [retention.clone()]),
+                server.clone(),
+            ),
+            releases: Together::new(
+                Shared::new(&RELEASE, [KNOWN.to_owned()]),
+                Shared::new(&RELEASE_MANY, []),
+                server.clone(),
+            ),
+            retention,
             server,
         }
     }

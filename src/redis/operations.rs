@@ -12,13 +12,20 @@ use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 /// How many leases one script extends: few enough that the server is soon free for others.
 const BATCH: usize = 64;
 
+/// How a script reaches a lock: by its name, or by the reverse mapping of a lock id.
+pub(super) const KNOWN: &str = "known";
+const FOREIGN: &str = "foreign";
+/// Whose turn it is after a hand-over.
+const KEEP: &str = "keep";
+const YIELD: &str = "yield";
+
 impl RedisBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.names.place(&request.key)?;
         if self.names.index_is_beside_lock() {
             return self.acquire_beside(place, request).await;
         }
-        let args = [request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
+        let args = [&*self.retention, request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
         self.pending.add(request.lock_id, &place.lock);
         let keys = [place.lock.as_str(), &place.fence];
         let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
@@ -49,22 +56,28 @@ impl RedisBackend {
         let HandOver { owner, next, yield_beyond } = request;
         let place = self.names.place(&next.key)?;
         let (old, new) = (self.names.index(&owner.lock_id)?, self.names.index(&next.lock_id)?);
-        let yield_beyond = yield_beyond.map(|others| others.to_string()).unwrap_or_default();
+        let (turn, beyond) = match yield_beyond {
+            Some(others) => (YIELD, others.to_string()),
+            None => (KEEP, String::new()),
+        };
         let beside = self.names.index_is_beside_lock();
         let keys = [place.lock.as_str(), &place.fence, &old, &new];
         let keys = if beside { &keys[..] } else { &keys[..2] };
         let args = [
+            &*self.retention,
             owner.lock_id.as_str(),
             next.lock_id.as_str(),
             &millis(next.ttl),
             &json(&next.key),
-            &yield_beyond,
+            turn,
+            &beyond,
             &self.signature,
         ];
+        let args = if turn == YIELD { &args[..] } else { &args[..6] };
         if !beside {
             self.pending.add(next.lock_id, &place.lock);
         }
-        let reply = self.server.eval(Call { script: &HAND_OVER, keys, args: &args }).await?;
+        let reply = self.server.eval(Call { script: &HAND_OVER, keys, args }).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
             [released] => HandedOver { released: self.released(released)?, next: None, others: 0 },
@@ -99,8 +112,8 @@ impl RedisBackend {
             let reply = self.releases.run(Part { keys: [lock, index], args }).await?;
             return self.released_with_others(&reply);
         }
-        let args = [owner.lock_id.as_str(), &self.all_locks];
-        let args = if aim.lock.is_some() { &args[..1] } else { &args[..] };
+        let args = [aim.mode(), owner.lock_id.as_str(), &self.all_locks];
+        let args = if aim.lock.is_some() { &args[..2] } else { &args[..] };
         let reply = self.server.eval(Call { script: &RELEASE, keys: &aim.keys(), args }).await?;
         let released = self.released(&reply)?;
         if released == Mutation::Done(()) && aim.index.is_none() {
@@ -112,9 +125,9 @@ impl RedisBackend {
 
     pub(super) async fn extend_one(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
         let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
-        let prefix = if aim.lock.is_some() { "" } else { &self.all_locks };
-        let args = [prefix, owner.lock_id.as_str(), &millis(ttl)];
-        let reply = self.server.eval(Call { script: &EXTEND, keys: &aim.keys(), args: &args }).await?;
+        let args = [aim.mode(), owner.lock_id.as_str(), &millis(ttl), &self.all_locks];
+        let args = if aim.lock.is_some() { &args[..3] } else { &args[..] };
+        let reply = self.server.eval(Call { script: &EXTEND, keys: &aim.keys(), args }).await?;
         let extended = match &reply {
             Value::Array(answers) if answers.len() == 1 => self.extended(&answers[0])?,
             _ => return Err(self.strange(&reply)),
@@ -169,7 +182,7 @@ impl RedisBackend {
             ttls.push(millis(*ttl));
         }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut args = vec![""];
+        let mut args = vec![KNOWN];
         for ((owner, _), ttl) in batch.iter().zip(&ttls) {
             args.extend([owner.lock_id.as_str(), ttl]);
         }
@@ -192,6 +205,10 @@ struct Aim {
 impl Aim {
     fn keys(&self) -> Vec<&str> {
         self.lock.iter().chain(&self.index).map(String::as_str).collect()
+    }
+
+    fn mode(&self) -> &'static str {
+        if self.lock.is_some() { KNOWN } else { FOREIGN }
     }
 }
 

@@ -1,19 +1,22 @@
--- KEYS: locks, reverse mappings. ARGV of each: lock id.
--- The time in ms, and for each: released 1, no longer live 2, or false for what release.lua has to decide:
--- what is not there, not its own, or can't be read.
+-- KEYS: locks, reverse mappings. ARGV of each: lock id. A lock may be there several times.
+-- The time in ms, and for each: released 1, no longer live 2, gone with an earlier one of them 0, or false for
+-- what release.lua has to decide: what is not there, not its own, or can't be read.
 local count = #ARGV
 local found = redis.call('MGET', unpack(KEYS, 1, count))
 local _, now, now_text = read_clock()
-local answers, gone = { now_text }, {}
+local answers, gone, released = { now_text }, {}, {}
 for i = 1, count do
   local answer = false
-  if found[i] then
+  if released[KEYS[i]] then
+    answer = 0
+  elseif found[i] then
     local id, expires = own_record(found[i], ARGV[i])
     if not id then id, expires = parse_record(found[i]) end
     if id == ARGV[i] then
       answer = 2
       if is_live(expires, now) then
         answer = 1
+        released[KEYS[i]] = true
         gone[#gone + 1] = KEYS[i]
         gone[#gone + 1] = KEYS[count + i]
       end

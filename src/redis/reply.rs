@@ -66,6 +66,7 @@ impl RedisBackend {
             Reply::Own(reply) => self.released(reply),
             Reply::Shared { answer: Value::Int(DONE), .. } => Ok(Mutation::Done(())),
             Reply::Shared { answer: Value::Int(EXPIRED), .. } => Ok(Mutation::Expired),
+            Reply::Shared { answer: Value::Int(NOT_FOUND), .. } => Ok(Mutation::NotFound),
             Reply::Shared { answer, .. } => Err(self.strange(answer)),
         }
     }

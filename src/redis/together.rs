@@ -19,9 +19,23 @@ use crate::lock::{Error, Result};
 const AT_ONCE: usize = 4;
 /// How many requests one script takes: few enough that the server is soon free for others.
 const WIDTH: usize = 64;
+/// How many arguments the script for one takes, at most.
+const MOST_ARGS: usize = 8;
 
-/// What one request adds to a script. The first key tells requests apart: two with the same one never share
-/// a script.
+/// A script, and the arguments that all calls of it begin with.
+#[derive(Debug)]
+pub(super) struct Shared {
+    script: &'static Script,
+    args: Box<[String]>,
+}
+
+impl Shared {
+    pub(super) fn new<const N: usize>(script: &'static Script, args: [String; N]) -> Shared {
+        Shared { script, args: Box::new(args) }
+    }
+}
+
+/// What one request adds to a script. Several may name the same keys: the script for many answers them in turn.
 #[derive(Debug)]
 pub(super) struct Part<const K: usize, const A: usize> {
     pub(super) keys: [String; K],
@@ -44,11 +58,11 @@ pub(super) struct Together<const K: usize, const A: usize>(Arc<Inner<K, A>>);
 #[derive(Debug)]
 struct Inner<const K: usize, const A: usize> {
     /// KEYS and ARGV are those of the one part.
-    one: &'static Script,
+    one: Shared,
     /// KEYS: the first key of each part, then the second of each, and so on. ARGV: the arguments of each part.
     /// Answers the time and one answer for each part, where nil leaves the part to the script for one. So
     /// does failing.
-    many: &'static Script,
+    many: Shared,
     server: Arc<Server>,
     queue: Mutex<Queue<K, A>>,
 }
@@ -88,7 +102,7 @@ enum Way<const K: usize, const A: usize> {
 }
 
 impl<const K: usize, const A: usize> Together<K, A> {
-    pub(super) fn new(one: &'static Script, many: &'static Script, server: Arc<Server>) -> Together<K, A> {
+    pub(super) fn new(one: Shared, many: Shared, server: Arc<Server>) -> Together<K, A> {
         let queue = Mutex::new(Queue { under_way: 0, gathering: false, jobs: VecDeque::new() });
         Together(Arc::new(Inner { one, many, server, queue }))
     }
@@ -119,8 +133,13 @@ impl<const K: usize, const A: usize> Together<K, A> {
 
     async fn alone(&self, part: &Part<K, A>) -> Result<Reply> {
         let keys = part.keys.each_ref().map(String::as_str);
-        let args = part.args.each_ref().map(String::as_str);
-        self.0.server.eval(Call { script: self.0.one, keys: &keys, args: &args }).await.map(Reply::Own)
+        let shared = &self.0.one;
+        let mut args = [""; MOST_ARGS];
+        for (place, arg) in args.iter_mut().zip(shared.args.iter().chain(&part.args)) {
+            *place = arg;
+        }
+        let call = Call { script: shared.script, keys: &keys, args: &args[..shared.args.len() + A] };
+        self.0.server.eval(call).await.map(Reply::Own)
     }
 
     fn enter(&self, part: Part<K, A>) -> Way<K, A> {
@@ -198,8 +217,9 @@ impl<const K: usize, const A: usize> Inner<K, A> {
     async fn send(&self, jobs: &[Job<K, A>]) -> Result<Option<(Value, Vec<Value>)>> {
         let keys: Vec<&str> =
             (0..K).flat_map(|n| jobs.iter().map(move |job| job.part.keys[n].as_str())).collect();
-        let args: Vec<&str> = jobs.iter().flat_map(|job| job.part.args.iter().map(String::as_str)).collect();
-        match self.server.call(Call { script: self.many, keys: &keys, args: &args }).await? {
+        let parts = jobs.iter().flat_map(|job| &job.part.args);
+        let args: Vec<&str> = self.many.args.iter().chain(parts).map(String::as_str).collect();
+        match self.server.call(Call { script: self.many.script, keys: &keys, args: &args }).await? {
             Value::Array(mut answers) if answers.len() == jobs.len() + 1 => {
                 let now = answers.remove(0);
                 Ok(Some((now, answers)))
@@ -219,10 +239,6 @@ impl<const K: usize, const A: usize> Queue<K, A> {
 }
 
 impl<const K: usize, const A: usize> Joinable for Job<K, A> {
-    fn identity(&self) -> &str {
-        &self.part.keys[0]
-    }
-
     fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }

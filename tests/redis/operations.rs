@@ -297,6 +297,29 @@ async fn prefixes_keep_locks_apart_and_the_clients_own_stands_before_everything(
 }
 
 #[tokio::test]
+async fn without_a_prefix_a_lock_id_of_another_process_does_as_much() {
+    let server = RedisServer::start();
+    let [ours, theirs] = [(); 2].map(|()| backend_with(&server.url(), &[("keyPrefix", text(""))]));
+    let lease = take(&ours, "a").await;
+    let owner = foreign(&lease);
+    assert_eq!(theirs.lookup(LookupBy::LockId(&lease.lock_id)).await.unwrap().as_ref(), Some(&lease));
+    let Mutation::Done(expires) = theirs.extend(&owner, ttl(60_000)).await.unwrap() else { panic!() };
+    assert!(expires.as_millis() >= lease.acquired_at.as_millis() + 60_000);
+    for extended in theirs.extend_many(&[(owner.clone(), ttl(9000)), (known(&lease), ttl(9000))]).await {
+        assert_done(&extended.unwrap());
+    }
+    let next = request("a");
+    let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+    let lease = granted(theirs.hand_over(&handing).await.unwrap().next.unwrap());
+    assert_done(&ours.release(&foreign(&lease)).await.unwrap());
+    for mutation in [ours.release(&foreign(&lease)).await, ours.release(&owner).await] {
+        assert_eq!(mutation.unwrap(), Mutation::NotFound);
+    }
+    assert_eq!(ours.extend(&owner, ttl(1000)).await.unwrap(), Mutation::NotFound);
+    assert_eq!(ours.lookup(LookupBy::LockId(&lease.lock_id)).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn expired_records_without_px_are_free_and_cleaned_up_only_when_told() {
     let server = RedisServer::start();
     let mut client = server.client();

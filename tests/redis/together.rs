@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::Commands;
-use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Lease, LockId, Result};
 use syncguard::redis::RedisBackend;
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::records::{now, record};
 use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
-use crate::{assert_done, assert_held, backend, eventually, granted, key, request, take};
+use crate::{assert_done, assert_held, backend, eventually, granted, key, request, take, ttl};
 
 async fn acquire_all(backend: &RedisBackend, names: &[String]) -> Vec<(AcquireRequest, Result<Acquired>)> {
     let requests: Vec<_> = names.iter().map(|name| request(name)).collect();
@@ -208,6 +208,95 @@ async fn of_many_for_one_key_one_is_granted_and_a_repeat_is_the_same_lease() {
     let others: Vec<_> = names("b", 10).iter().map(|name| crate::request(name)).collect();
     let all = join_all(others.iter().chain([&request]).map(|request| backend.acquire(request))).await;
     assert_eq!(granted(all.into_iter().next_back().unwrap().unwrap()), granted(first.unwrap()));
+}
+
+#[tokio::test]
+async fn a_burst_for_one_key_takes_as_few_scripts_as_one_for_many_keys() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    let mut client = server.client();
+    take(&backend, "warm-up").await;
+    for names in [names("k", 1000), vec!["a".to_owned(); 1000], vec!["held".to_owned(); 1000]] {
+        if names[0] == "held" {
+            take(&backend, "held").await;
+        }
+        let before = scripts(&mut client);
+        let answers = acquire_all(&backend, &names).await;
+        let took = scripts(&mut client) - before;
+        assert!(took <= 24, "1,000 requests for {} and so on took {took} scripts", names[0]);
+        let won = answers.iter().filter(|(_, answer)| matches!(answer, Ok(Acquired::Granted(_)))).count();
+        assert_eq!(won, [1000, 1, 0][["k0", "a", "held"].iter().position(|name| *name == names[0]).unwrap()]);
+        for (_, answer) in &answers {
+            if let Acquired::Held { free_in } = answer.as_ref().unwrap() {
+                let free_in = free_in.unwrap();
+                assert!(
+                    free_in > Duration::from_secs(25) && free_in <= Duration::from_secs(30),
+                    "{free_in:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lock_id_that_is_repeated_in_a_burst_is_granted_once_and_unchanged() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    take(&backend, "warm-up").await;
+    let others: Vec<_> = names("b", 10).iter().map(|name| crate::request(name)).collect();
+    let first = request("a");
+    let longer = AcquireRequest { ttl: ttl(60_000), ..first.clone() };
+    let all = [&others[0], &first, &longer, &first].into_iter().chain(&others[1..]);
+    let answers = join_all(all.map(|request| backend.acquire(request))).await;
+    let leases: Vec<_> = answers.into_iter().map(|answer| granted(answer.unwrap())).collect();
+    let read = backend.lookup(LookupBy::Key(&key("a"))).await.unwrap();
+    assert_eq!(read.as_ref(), Some(&leases[1]));
+    assert!(leases[1..4].iter().all(|lease| *lease == leases[1]), "{:?}", &leases[1..4]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_held_for_none_of_a_burst() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    let mut client = server.client();
+    let _: () = client.lpush("syncguard:list", "x").unwrap();
+    let _: () = client.set("syncguard:garbage", "garbage").unwrap();
+    let _: () = client.set("syncguard:fence:syncguard:words", "words").unwrap();
+    let mut all = names("free", 6);
+    all.extend(["list", "garbage", "words"].repeat(3).into_iter().map(str::to_owned));
+    for (request, answer) in acquire_all(&backend, &all).await {
+        if request.key.as_str().starts_with("free") {
+            granted(answer.unwrap());
+        } else {
+            let error = answer.unwrap_err();
+            assert!(
+                error.code() == Code::Internal && error.message().contains(request.key.as_str()),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_released_twice_in_a_burst_is_there_once() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    let mut leases = Vec::new();
+    for name in names("k", 8) {
+        leases.push(take(&backend, &name).await);
+    }
+    let thief = Owner { lock_id: LockId::mint(), lease: Some(leases[3].clone()) };
+    let owner = Owner::from(leases[3].clone());
+    let mut owners: Vec<_> = leases.into_iter().map(Owner::from).collect();
+    owners.extend([owner.clone(), thief, owner]);
+    let mut client = server.client();
+    let before = scripts(&mut client);
+    let answers = join_all(owners.iter().map(|owner| backend.release(owner))).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[..8], [Mutation::Done(()); 8]);
+    assert_eq!(answers[8..], [Mutation::NotFound; 3]);
+    // All of them together, and the thief's by itself.
+    assert_eq!(scripts(&mut client) - before, 2);
 }
 
 #[tokio::test]
