@@ -10,6 +10,8 @@ mod conformance;
 mod faults;
 #[path = "redis/keeping.rs"]
 mod keeping;
+#[path = "redis/memory_full.rs"]
+mod memory_full;
 #[path = "redis/old_server.rs"]
 mod old_server;
 #[path = "redis/operations.rs"]

@@ -101,15 +101,11 @@ async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) ->
             handing.uncertain();
             Err(error)
         }
-        // What keeps the next one from the lease must not keep this one from giving it up.
-        Err(error) if !error.is_retryable() => {
+        // Whatever keeps the next one from the lease must not keep this one from giving it up.
+        Err(_) => {
             let result = bounded_until(shared, until, shared.backend.release(owner)).await;
             handing.refused();
             result
-        }
-        Err(error) => {
-            handing.refused();
-            Err(error)
         }
     }
 }

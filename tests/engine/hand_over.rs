@@ -50,31 +50,43 @@ async fn without_it_the_head_is_told_behind_the_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_not_applied_leaves_the_holder_and_the_waiter_where_they_are() {
+async fn one_that_was_not_applied_is_followed_by_a_plain_release() {
+    let full = || Error::new(Code::RateLimited, "out of memory").retryable();
+    for why in
+        [full(), unavailable(), Error::internal("no fence is left"), Error::new(Code::AuthFailed, "denied")]
+    {
+        let store = store();
+        let process = Process::on(&store);
+        let lease = process.hold().await;
+        let waiting = process.waiting(&patient());
+        settle().await;
+        // What keeps the next one from the lease keeps it for a while.
+        process.backend.script(Operation::Acquire, [Fault::Fail(full()), Fault::Fail(full())]);
+        process.backend.script(Operation::HandOver, [Fault::Fail(why)]);
+        process.backend.reset_calls();
+        process.free(&lease).await;
+        assert_eq!((process.calls(Operation::HandOver), process.calls(Operation::Release)), (1, 1));
+        assert_eq!(held(&store).await, None);
+        let next = waiting.await.unwrap().expect("it asks for itself");
+        assert_eq!(held(&store).await, Some(next));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_neither_is_possible_the_holder_and_the_waiter_stay_where_they_are() {
     let store = store();
     let process = Process::on(&store);
     let lease = process.hold().await;
     let waiting = process.waiting(&patient());
     settle().await;
     process.backend.script(Operation::HandOver, [Fault::Fail(unavailable())]);
+    process.backend.script(Operation::Release, [Fault::Fail(unavailable())]);
     assert_eq!(code(process.release(&lease).await), Code::ServiceUnavailable);
     settle().await;
     assert!(!waiting.is_finished());
     assert_eq!(held(&store).await.expect("still held").lock_id, lease.lock_id);
     process.free(&lease).await;
     waiting.await.unwrap().expect("granted");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_keeps_the_next_one_from_the_lease_does_not_keep_this_one_from_releasing() {
-    let store = store();
-    let process = Process::on(&store);
-    let lease = process.hold().await;
-    let waiting = process.waiting(&patient());
-    settle().await;
-    process.backend.script(Operation::HandOver, [Fault::Fail(Error::internal("no fence is left"))]);
-    process.free(&lease).await;
-    waiting.await.unwrap().expect("it asks for itself");
 }
 
 #[tokio::test(start_paused = true)]
