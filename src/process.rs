@@ -6,8 +6,15 @@ use std::sync::{Arc, OnceLock};
 use crate::lock::Result;
 
 #[cfg(target_os = "linux")]
+#[path = "process/boot_id.rs"]
+mod boot_id;
+#[cfg(target_os = "linux")]
 #[path = "process/linux.rs"]
 mod system;
+#[cfg(target_os = "linux")]
+pub(crate) use boot_id::check_boot_id;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use system::check_boot_id;
 #[cfg(target_os = "linux")]
 pub(crate) use system::time_namespace_offset;
 #[cfg(not(target_os = "linux"))]

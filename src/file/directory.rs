@@ -8,7 +8,7 @@ use super::platform::{self, Dir, Distrust};
 use super::shard::Shard;
 use super::tidy::Litter;
 use crate::lock::{Error, Result};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, check_boot_id};
 
 /// The directory of this boot's records, made, checked and open.
 #[derive(Debug)]
@@ -26,13 +26,12 @@ impl Directory {
     /// # Errors
     /// `InvalidArgument` when it can't be used or trusted; `ServiceUnavailable` when the disk is full.
     pub(super) fn open(root: &Path) -> Result<Directory> {
-        let process = ProcessId::current()?;
+        let process = this_process()?;
         let unusable = |error: io::Error| error::unusable(root, error);
         Dir::make_all(root).map_err(unusable)?;
         let above = open_root(root)?;
-        above.make_dir(&process.boot_id).map_err(unusable)?;
-        let dir = above.open_dir(&process.boot_id).map_err(unusable)?;
         let path = root.join(&*process.boot_id);
+        let dir = open_boot(&above, &process.boot_id).map_err(unusable)?;
         trusted(&dir, &path)?;
         let shards = (0..SHARDS).map(|_| Arc::default()).collect();
         Ok(Directory { dir, path, process, shards, litter: Litter::default() })
@@ -54,6 +53,37 @@ impl Directory {
 
     pub(super) fn unreadable(&self, name: &str, expected: &str) -> Error {
         error::unreadable(&self.path.join(name), expected)
+    }
+}
+
+/// A boot's own directory, held open: as long as anybody has it so, no process of another boot tidies it away.
+fn open_boot(above: &Dir, name: &str) -> io::Result<Dir> {
+    // Whoever tidies it away needs no more than a moment, and does so once.
+    for _ in 0..100 {
+        above.make_dir(name)?;
+        let dir = above.open_dir(name)?;
+        dir.hold()?;
+        if dir.is_linked()? {
+            return Ok(dir);
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
+}
+
+#[cfg(not(any(test, feature = "testing")))]
+fn this_process() -> Result<ProcessId> {
+    let process = ProcessId::current()?;
+    check_boot_id(&process.boot_id)?;
+    Ok(process)
+}
+
+/// A test can have a child process believe that it is of another boot.
+#[cfg(any(test, feature = "testing"))]
+fn this_process() -> Result<ProcessId> {
+    let process = ProcessId::current()?;
+    match std::env::var("SYNCGUARD_TEST_BOOT_ID") {
+        Ok(boot_id) => Ok(ProcessId { boot_id: boot_id.into(), ..process }),
+        Err(_) => check_boot_id(&process.boot_id).map(|()| process),
     }
 }
 

@@ -79,10 +79,11 @@ fn step(root: &Path, directory: &Directory, idle_seconds: u64, most: usize) -> R
     Ok(most - left)
 }
 
-/// Nobody can hold a lock of another boot: its directory goes, except for what this backend never made.
+/// Nobody holds a lock of another boot, unless two are alive at once (system containers can have one each): where
+/// nobody has its directory open it goes, except for what this backend never made.
 fn other_boot(above: &Dir, boot: &str, left: &mut usize) -> io::Result<()> {
     let dir = above.open_dir(boot)?;
-    if dir.distrust()?.is_some() {
+    if dir.distrust()?.is_some() || !dir.is_alone()? {
         return Ok(());
     }
     for name in dir.names()?.filter(|name| Kind::of(name).is_some()).take(*left) {

@@ -12,10 +12,11 @@ use crate::lock::{Error, Result};
 /// The unit of field 22 of `/proc/PID/stat`: USER_HZ is 100 on every architecture that Node.js runs on.
 const NANOS_PER_TICK: i128 = 10_000_000;
 
+pub(super) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 pub(super) fn current(pid: u32) -> Result<ProcessId> {
     let stat = Stat::read("self").map_err(|error| unreadable("/proc/self/stat", error))?;
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_err(|error| unreadable("/proc/sys/kernel/random/boot_id", error))?;
+    let boot_id = fs::read_to_string(BOOT_ID).map_err(|error| unreadable(BOOT_ID, error))?;
     let namespace =
         fs::read_link("/proc/self/ns/pid").map_err(|error| unreadable("/proc/self/ns/pid", error))?;
     let pid_namespace = namespace.to_str().and_then(inode).ok_or_else(|| {

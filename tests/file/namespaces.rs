@@ -100,3 +100,33 @@ async fn a_shifted_boot_clock_changes_nothing() {
     tokio::time::sleep(Duration::from_millis(2100)).await;
     grant(&backend, &request("key", LONG)).await;
 }
+
+/// System containers have something mounted over `boot_id`; Docker mounts `/proc/sys` anew, as it is.
+#[tokio::test]
+async fn a_boot_id_that_is_not_the_kernels_own_is_refused() {
+    if !run_with("namespaces") {
+        return;
+    }
+    let mount = |script: &str| ["unshare", "--mount", "sh", "-ec", script].map(str::to_owned);
+    let fixture = FileFixture::new();
+    std::fs::create_dir(fixture.directory()).expect("it can be made");
+    let forged = fixture.directory().join("forged");
+    std::fs::write(&forged, "00000000-1111-2222-3333-444444444444\n").expect("it can be written");
+    let boot_id = "/proc/sys/kernel/random/boot_id";
+    let go_on = "exec \"$0\" \"$@\"";
+    let covered_by = |what: &str| mount(&format!("mount --bind {what} {boot_id}; {go_on}"));
+    let docker = format!("mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys; {go_on}");
+    for (program, is_fine) in [
+        (covered_by(&forged.display().to_string()), false),
+        (covered_by("/proc/sys/kernel/random/uuid"), false),
+        (covered_by("/proc/sys/kernel/hostname"), false),
+        (mount(&docker), true),
+        (mount(&format!("mount -t proc proc /proc; {go_on}")), true),
+    ] {
+        let words: Vec<&str> = program.iter().map(String::as_str).collect();
+        let mut child = Process::start_by(&words, "check", &fixture.directory().join("locks"), |_| {});
+        let said = child.line().expect("it answers");
+        let refused = said.starts_with("InvalidArgument") && said.contains(boot_id);
+        assert!(if is_fine { said == "fine" } else { refused }, "{words:?}: {said}");
+    }
+}

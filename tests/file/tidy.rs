@@ -1,13 +1,13 @@
 //! The directories of other boots go by themselves; what is not ours stays.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
 use syncguard::file::FileFixture;
 
-use super::child::{LONG, grant, open, request};
+use super::child::{LONG, Process, grant, open, request};
 
 const OLD: &str = "00000000-1111-2222-3333-444444444444";
 const MIXED: &str = "00000000-1111-2222-3333-555555555555";
@@ -51,4 +51,54 @@ async fn the_directories_of_other_boots_are_cleared_away() {
     }
     assert!(root.join(LINK).is_symlink());
     assert!(fixture.held(&lease.key).exists(), "this boot's is not touched");
+}
+
+#[tokio::test]
+async fn the_directory_of_another_boot_stays_while_one_of_its_processes_has_it_open() {
+    let fixture = FileFixture::new();
+    let root = fixture.directory();
+    let of_old = |task: &str| {
+        Process::start(task, root, |command| {
+            command.env("SYNCGUARD_TEST_BOOT_ID", OLD);
+        })
+    };
+    let mut first = of_old("hold key 60000");
+    assert!(first.line().is_some_and(|line| line.starts_with("held")));
+    fill(&root.join(MIXED), &["k-key.held"]);
+    let open_and_tidy = async || {
+        let backend = open(root, "takeover");
+        backend.check().await.expect("the directory can be used");
+    };
+    open_and_tidy().await;
+    assert!(until(|| !root.join(MIXED).exists()).await, "what nobody has open goes");
+    let mut second = of_old("hold key 60000");
+    assert_eq!(second.line().as_deref(), Some("refused"), "the first one still holds it");
+    first.kill();
+    second.kill();
+    open_and_tidy().await;
+    assert!(until(|| !root.join(OLD).exists()).await, "now nobody has it open any more");
+}
+
+/// Processes come while others tidy what they are about to use.
+#[tokio::test]
+async fn whoever_opens_a_directory_that_is_just_tidied_away_gets_one_that_stays() {
+    let fixture = FileFixture::new();
+    let root = fixture.directory();
+    open(root, "takeover").check().await.expect("the directory can be used");
+    for _ in 0..20 {
+        fill(&root.join(OLD), &["k-other.free", "k-a.next", "shard-00", "floor-00"]);
+        fs::set_permissions(root.join(OLD), PermissionsExt::from_mode(0o700)).expect("it can be changed");
+        let mut child = Process::start("hold key 60000", root, |command| {
+            command.env("SYNCGUARD_TEST_BOOT_ID", OLD);
+        });
+        let said = tokio::task::spawn_blocking(move || (child.line(), child));
+        while !said.is_finished() {
+            open(root, "takeover").check().await.expect("the directory can be used");
+        }
+        let (line, mut child) = said.await.expect("the child speaks");
+        assert!(line.is_some_and(|line| line.starts_with("held")));
+        open(root, "takeover").check().await.expect("the directory can be used");
+        assert!(root.join(OLD).join("k-key.held").exists(), "its lock is still there");
+        child.kill();
+    }
 }

@@ -63,6 +63,27 @@ impl Dir {
         })
     }
 
+    /// Waits until nobody has it alone, and keeps others from that until it is closed.
+    pub(crate) fn hold(&self) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::flock(&self.0, FlockOperation::LockShared))?)
+    }
+
+    /// True when nobody else holds it open; then nobody can until it is closed.
+    pub(crate) fn is_alone(&self) -> io::Result<bool> {
+        match rustix::io::retry_on_intr(|| {
+            rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive)
+        }) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the directory still has a name.
+    pub(crate) fn is_linked(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(&self.0)?.st_nlink > 0)
+    }
+
     /// A file's bytes, `limit` at most; `None` where there is no such file.
     pub(crate) fn read(&self, name: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open_file(name, OFlags::RDONLY) {
