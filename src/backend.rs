@@ -1,6 +1,8 @@
 //! What a store must be able to do. Everything that takes time (retries, waiting, renewal, undo,
 //! deadlines) is the engine's.
 
+mod store_id;
+
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use self::store_id::{Part, StoreId};
 use crate::lock::{Key, Lease, LockId, Result, Timestamp, Ttl};
 
 /// One store, one attempt per call. Never sleeps, retries, renews or logs.
@@ -59,9 +62,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
 pub struct Capabilities {
     /// `redis`, `postgres`, `firestore`, `file`, …
     pub name: &'static str,
-    /// Which store it is: backends with equal strings exclude each other, so their waiters share a queue.
-    /// Holds no secret.
-    pub store: Arc<str>,
+    pub store: StoreId,
     pub time_authority: TimeAuthority,
     /// Whether [`Backend::watch`] delivers hints.
     pub wakes: bool,

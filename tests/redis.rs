@@ -8,6 +8,8 @@ mod cluster;
 mod conformance;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/identity.rs"]
+mod identity;
 #[path = "redis/keeping.rs"]
 mod keeping;
 #[path = "redis/memory_full.rs"]

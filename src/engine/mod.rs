@@ -56,7 +56,7 @@ struct Shared {
 impl Shared {
     /// A key of this client's store.
     fn place(&self, key: &Key) -> queue::Place {
-        queue::Place { store: Arc::clone(&self.backend.capabilities().store), key: key.clone() }
+        queue::Place { store: self.backend.capabilities().store.clone(), key: key.clone() }
     }
 
     /// Runs something in the background that `close` waits for.

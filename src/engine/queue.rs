@@ -10,7 +10,7 @@ use super::clock::Moment;
 use super::subscription::Subscription;
 use super::undo;
 use super::waiter::{Granted, Hint, Phase, Waiter};
-use crate::backend::AcquireRequest;
+use crate::backend::{AcquireRequest, StoreId};
 use crate::lock::{Error, Key, Lease, TIME_TOLERANCE};
 
 /// After so many hand-overs, or so long, other processes get their turn.
@@ -25,14 +25,14 @@ fn queues() -> MutexGuard<'static, HashMap<Place, Queue>> {
 
 /// How many queues there are for a store: none may outlive its waiters.
 #[cfg(any(test, feature = "testing"))]
-pub fn queues_of(store: &str) -> usize {
-    queues().keys().filter(|place| &*place.store == store).count()
+pub fn queues_of(store: &StoreId) -> usize {
+    queues().keys().filter(|place| place.store == *store).count()
 }
 
 /// A key of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
-    pub store: Arc<str>,
+    pub store: StoreId,
     pub key: Key,
 }
 

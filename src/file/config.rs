@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 
 use super::platform;
+use crate::backend::{Part, StoreId};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::settings::{Settings, Target};
 
@@ -80,8 +81,8 @@ impl FileConfig {
     }
 
     /// Which locks a backend with this configuration sees.
-    pub(super) fn identity(&self) -> String {
-        format!("file|{}", self.directory.display())
+    pub(super) fn store_id(&self) -> StoreId {
+        StoreId::new("file", [Part::from(self.directory.clone())])
     }
 }
 

@@ -67,7 +67,7 @@ impl FileBackend {
     pub fn new(config: FileConfig) -> FileBackend {
         let capabilities = Capabilities {
             name: "file",
-            store: config.identity().into(),
+            store: config.store_id(),
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,

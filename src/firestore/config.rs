@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::auth::Credentials;
 use super::target::{DEFAULT_DATABASE, Facts, filled, project_id};
+use crate::backend::{Part, StoreId};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::Password;
 use crate::settings::{Settings, Target};
@@ -87,9 +88,16 @@ impl FirestoreConfig {
     }
 
     /// Which locks a backend with this configuration sees, without secrets.
-    pub(super) fn identity(&self) -> String {
-        let project = self.project.as_deref().unwrap_or_default();
-        format!("firestore|{}|{project}|{}|{}", self.host, self.database, self.collection)
+    pub(super) fn store_id(&self) -> StoreId {
+        let project = match (&self.project, &self.credentials) {
+            (Some(project), _) => project.as_str().into(),
+            // They tell the project.
+            (None, Credentials::File(path)) => path.clone().into(),
+            (None, _) => Part::Nothing,
+        };
+        let [host, database, collection] =
+            [&self.host, &self.database, &self.collection].map(|it| it.as_str().into());
+        StoreId::new("firestore", [host, project, database, collection])
     }
 }
 

@@ -52,7 +52,7 @@ impl FirestoreBackend {
     pub fn new(config: FirestoreConfig) -> FirestoreBackend {
         let capabilities = Capabilities {
             name: "firestore",
-            store: config.identity().into(),
+            store: config.store_id(),
             time_authority: TimeAuthority::Client,
             wakes: true,
             hands_over: true,

@@ -11,7 +11,8 @@ use super::backend::MemoryBackend;
 use super::clock::MemoryClock;
 use super::state::State;
 use crate::backend::{
-    AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, TimeAuthority,
+    AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Part, StoreId,
+    TimeAuthority,
 };
 use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
 
@@ -21,7 +22,7 @@ pub struct MemoryStore(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    name: Arc<str>,
+    id: StoreId,
     pub(super) clock: MemoryClock,
     state: Mutex<State>,
     watchers: Mutex<HashMap<Key, Vec<Watcher>>>,
@@ -46,7 +47,7 @@ impl MemoryStore {
         static STORES: AtomicU64 = AtomicU64::new(0);
         let number = STORES.fetch_add(1, Ordering::Relaxed);
         MemoryStore(Arc::new(Shared {
-            name: format!("memory:{number}").into(),
+            id: StoreId::new("memory", [Part::from(number)]),
             clock,
             state: Mutex::new(state),
             watchers: Mutex::default(),
@@ -67,7 +68,7 @@ impl MemoryStore {
     pub(super) fn view_that(&self, clean_up: bool, change: impl FnOnce(&mut Capabilities)) -> MemoryBackend {
         let mut capabilities = Capabilities {
             name: "memory",
-            store: self.0.name.clone(),
+            store: self.0.id.clone(),
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,

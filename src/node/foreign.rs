@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use syncguard::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
-    TimeAuthority, Watch,
+    StoreId, TimeAuthority, Watch,
 };
 use syncguard::engine::Client;
 use syncguard::lock::{Code, Error, Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
@@ -206,7 +206,7 @@ impl ForeignBackend {
             Some(inner) => Capabilities { hands_over: false, ..inner.capabilities().clone() },
             None => Capabilities {
                 name: "javascript",
-                store: format!("javascript:{}:{store}", queue.number).into(),
+                store: StoreId::new("javascript", [queue.number.into(), store.into()]),
                 time_authority: TimeAuthority::Client,
                 wakes: false,
                 hands_over: false,

@@ -9,6 +9,7 @@ use super::parameters::Parameters;
 use super::passfile::Passfile;
 use super::tables::Tables;
 use super::tls::{Tls, TlsFacts};
+use crate::backend::{Part, StoreId};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
@@ -158,22 +159,18 @@ impl PostgresConfig {
     }
 
     /// Which locks a backend with this configuration sees, without secrets.
-    pub(super) fn identity(&self) -> String {
-        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+    pub(super) fn store_id(&self) -> StoreId {
+        let hosts: Vec<Part> = self.hosts.iter().map(Host::identity).collect();
         let tables = &self.tables;
-        let user = self.user.as_deref().unwrap_or_default();
+        let user = self.user.as_deref();
         // Without a schema, the user and the options decide which tables a name means.
-        let schema = match &tables.schema {
-            Some(schema) => schema.quoted(),
-            None => format!("{user:?} {:?}", self.options.as_deref().unwrap_or_default()),
+        let schema: Part = match &tables.schema {
+            Some(schema) => schema.as_str().into(),
+            None => [user.into(), self.options.as_deref().into()].into(),
         };
-        format!(
-            "postgres|{}|{:?}|{schema}|{}|{}",
-            hosts.join(","),
-            self.database.as_deref().unwrap_or(user),
-            tables.locks.as_str(),
-            tables.fences.as_str(),
-        )
+        let database = self.database.as_deref().or(user).into();
+        let tables = [tables.locks.as_str(), tables.fences.as_str()].map(Part::from);
+        StoreId::new("postgres", [hosts.into(), database, schema, tables.into()])
     }
 }
 

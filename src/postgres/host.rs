@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::parameters::host_and_port;
+use crate::backend::Part;
 use crate::lock::{Error, Result};
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
@@ -78,6 +79,18 @@ impl Host {
             return Ok(Host::Unix { directory: directory.into(), port: parse_port(file_port)? });
         }
         Ok(Host::Unix { directory: path.into(), port: parse_port(port)? })
+    }
+}
+
+impl Host {
+    /// Equal for hosts that certainly mean the same server.
+    pub(super) fn identity(&self) -> Part {
+        match self {
+            Host::Tcp { name, address, port } => {
+                [name.as_str().into(), address.clone().into(), (*port).into()].into()
+            }
+            Host::Unix { directory, port } => [directory.clone().into(), (*port).into()].into(),
+        }
     }
 }
 

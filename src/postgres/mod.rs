@@ -83,7 +83,7 @@ impl PostgresBackend {
         let statements = Arc::new(Statements::new(&config));
         let capabilities = Capabilities {
             name: "postgres",
-            store: config.identity().into(),
+            store: config.store_id(),
             time_authority: TimeAuthority::Server,
             // Where a pooler is only detected later, watching is possible and hints just never come.
             wakes: config.pooler != Some(true),

@@ -6,6 +6,7 @@ use super::endpoint::{Address, Endpoint, MasterName};
 use super::names::Names;
 use super::tls::Tls;
 use super::url::ParsedUrl;
+use crate::backend::StoreId;
 use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
@@ -72,8 +73,8 @@ impl RedisConfig {
     }
 
     /// Which locks a backend with this configuration sees, without secrets.
-    pub(super) fn identity(&self) -> String {
-        format!("redis|{}|{}|{}", self.endpoint.identity(), self.db, self.names.identity())
+    pub(super) fn store_id(&self) -> StoreId {
+        StoreId::new("redis", [self.endpoint.identity(), self.db.into(), self.names.identity()])
     }
 
     fn at(endpoint: Endpoint) -> RedisConfig {

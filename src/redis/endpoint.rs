@@ -1,9 +1,11 @@
 //! Which servers there are, and under which name two configurations mean the same ones.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use crate::backend::Part;
 use crate::lock::{Error, Result};
 
 /// Where the lock's data can be found.
@@ -47,31 +49,50 @@ impl MasterName {
 
 impl Endpoint {
     /// Equal for endpoints that certainly mean the same servers.
-    pub(super) fn identity(&self) -> String {
+    pub(super) fn identity(&self) -> Part {
         match self {
-            Endpoint::Single(address) => address.to_string(),
+            Endpoint::Single(address) => ["server".into(), address.identity()].into(),
             Endpoint::Sentinel { sentinels, master } => {
-                format!("{} of {}", master.as_str(), sorted(sentinels))
+                ["sentinel".into(), master.as_str().into(), identities(sentinels)].into()
             }
-            Endpoint::Cluster(nodes) => sorted(nodes),
+            Endpoint::Cluster(nodes) => ["cluster".into(), identities(nodes)].into(),
         }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.identity())
+        match self {
+            Endpoint::Single(address) => address.fmt(f),
+            Endpoint::Sentinel { sentinels, master } => {
+                write!(f, "{} of {}", master.as_str(), listed(sentinels))
+            }
+            Endpoint::Cluster(nodes) => f.write_str(&listed(nodes)),
+        }
     }
 }
 
-fn sorted(addresses: &[Address]) -> String {
-    let mut names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.join(",")
+/// Each once, in an order of their own.
+fn sorted(addresses: &[Address]) -> BTreeSet<&Address> {
+    addresses.iter().collect()
+}
+
+fn identities(addresses: &[Address]) -> Part {
+    sorted(addresses).into_iter().map(Address::identity).collect::<Vec<_>>().into()
+}
+
+fn listed(addresses: &[Address]) -> String {
+    sorted(addresses).into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Address {
+    fn identity(&self) -> Part {
+        match self {
+            Address::Tcp { host, port } => [host.as_str().into(), (*port).into()].into(),
+            Address::Unix(path) => path.clone().into(),
+        }
+    }
+
     /// Host names are compared without regard to case.
     pub(super) fn tcp(host: &str, port: u16) -> Address {
         let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);

@@ -70,7 +70,7 @@ impl RedisBackend {
         config.signature = crate::lock::LockId::mint().as_str().to_owned();
         let capabilities = Capabilities {
             name: "redis",
-            store: config.identity().into(),
+            store: config.store_id(),
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,

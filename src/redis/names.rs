@@ -1,5 +1,6 @@
 //! Under which names a key's data lie: the storage keys of [`crate::lock`] behind the client's own prefix.
 
+use crate::backend::Part;
 use crate::lock::{Error, Key, Limit, LockId, Result, redis_cluster_keys, redis_keys, storage_key};
 
 use super::slots::hash_tag;
@@ -117,8 +118,8 @@ impl Names {
     }
 
     /// Which locks these are: equal for backends that see the same ones.
-    pub(super) fn identity(&self) -> String {
-        format!("{}|{}", self.client_prefix, self.key_prefix)
+    pub(super) fn identity(&self) -> Part {
+        [self.client_prefix.as_str(), &self.key_prefix].map(Part::from).into()
     }
 
     fn named(&self, storage_key: String) -> String {

@@ -110,7 +110,7 @@ async fn waiters_without_wake_ups_get_through_by_timer() {
     let holder = Process::on(&store);
     let waiter = Process::new(store.backend_claiming(|can| {
         can.wakes = false;
-        can.store = "elsewhere".into();
+        can.store = elsewhere(&can.store, "b");
     }));
     let lease = holder.hold().await;
     let waiting = waiter.waiting(&steady());

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Process, key, ms, no_queue_left, ttl, unavailable};
+use crate::world::{Process, elsewhere, key, ms, no_queue_left, ttl, unavailable};
 
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(150);
 const TTL_MS: u64 = 400;
@@ -179,7 +179,7 @@ async fn run(store: MemoryStore, seconds: u64, hands_over: bool) {
             // Three processes with two clients each.
             let backend = store.backend_claiming(|can| {
                 can.hands_over = hands_over;
-                can.store = format!("{}/{}", can.store, number / 2).into();
+                can.store = elsewhere(&can.store, &format!("{}", number / 2));
             });
             Process::with_timeout(backend, OPERATION_TIMEOUT)
         })

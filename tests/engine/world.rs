@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncguard::backend::{Backend, LookupBy, Mutation};
+use syncguard::backend::{Backend, LookupBy, Mutation, Part, StoreId};
 use syncguard::engine::{
     AcquireOptions, Backoff, Client, ClientOptions, Environment, Jitter, KeepPolicy, Policy, Wait, queues_of,
 };
@@ -55,6 +55,11 @@ pub fn polling() -> Policy {
 
 pub fn unavailable() -> Error {
     Error::unavailable("the store is down")
+}
+
+/// Another name for a store: that of another process.
+pub fn elsewhere(store: &StoreId, name: &str) -> StoreId {
+    StoreId::new("elsewhere", [Part::from(store.parts().to_vec()), name.into()])
 }
 
 pub fn store() -> MemoryStore {
@@ -127,7 +132,7 @@ impl Process {
 
     /// A process of its own: another name for the store keeps its waiters out of our queue.
     pub fn elsewhere(store: &MemoryStore, name: &str) -> Process {
-        Process::new(store.backend_claiming(|can| can.store = format!("{}/{name}", can.store).into()))
+        Process::new(store.backend_claiming(|can| can.store = elsewhere(&can.store, name)))
     }
 
     pub async fn lock(&self, policy: &Policy) -> Result<Lease> {

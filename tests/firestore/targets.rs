@@ -1,6 +1,6 @@
 //! What a target and its options may say.
 
-use syncguard::backend::{Backend, Capabilities, TimeAuthority};
+use syncguard::backend::{Backend, Capabilities, StoreId, TimeAuthority};
 use syncguard::lock::{Code, Result};
 use syncguard::secret::{Password, Secret};
 use syncguard::settings::{Setting, Target};
@@ -17,8 +17,8 @@ fn facts(facts: &[(&str, Setting)], password: Password) -> Result<FirestoreBacke
         .map(FirestoreBackend::new)
 }
 
-fn store(backend: Result<FirestoreBackend>) -> String {
-    backend.expect("a good target").capabilities().store.to_string()
+fn store(backend: Result<FirestoreBackend>) -> StoreId {
+    backend.expect("a good target").capabilities().store.clone()
 }
 
 #[test]

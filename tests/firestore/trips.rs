@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Part};
 use syncguard::lock::{Code, Lease, Outcome};
 
 use crate::gate::{Fault, Gate};
@@ -77,7 +77,10 @@ async fn many_leases_are_extended_by_one_request() {
 }
 
 fn gate_project(backend: &FirestoreBackend) -> String {
-    backend.capabilities().store.split('|').nth(2).unwrap().to_owned()
+    match &backend.capabilities().store.parts()[1] {
+        Part::Text(project) => project.clone(),
+        other => panic!("no project: {other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

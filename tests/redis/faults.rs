@@ -273,7 +273,7 @@ async fn passwords_are_checked_and_shown_nowhere() {
         ),
     ] {
         let lease = take(&good, "a").await;
-        assert!(!format!("{good:?} {}", good.capabilities().store).contains("c@n"));
+        assert!(!format!("{good:?} {:?}", good.capabilities().store).contains("c@n"));
         assert_done(&good.release(&Owner::from(lease)).await.unwrap());
     }
     for (bad, code) in [
