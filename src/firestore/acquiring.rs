@@ -9,8 +9,9 @@ use super::requests::Committed;
 use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation};
 use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_live};
 
-/// Reading and committing this often at most: once, and once more when somebody interfered.
-pub(super) const ROUNDS: u32 = 2;
+/// Reading and committing this often at most: once, and again when somebody interfered. Who lost each time looks once
+/// more, so that a refusal says who holds the key now.
+pub(super) const ROUNDS: u32 = 3;
 
 /// How many others are taken to wait where the turn goes to them. It is not known; but this process hears of its
 /// own release by the stream, when the others do, and must not take that for one of theirs: that makes one more.
@@ -19,17 +20,19 @@ const OTHERS: u32 = 2;
 impl FirestoreBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.server.names().await?.place(&request.key)?;
-        for _ in 0..ROUNDS {
+        for round in 0..=ROUNDS {
             let (stored, counter) = self.read_both(&place).await?;
             let now = self.server.clock.now();
             if let Some(stored) = stored.as_ref().filter(|stored| is_live(stored.lease.expires_at, now)) {
                 return Ok(self.refuse_or_repeat(stored, request, now));
             }
-            if let Some(lease) = self.try_grant(&place, request, stored, counter, now).await? {
+            if round < ROUNDS
+                && let Some(lease) = self.try_grant(&place, request, stored, counter, now).await?
+            {
                 return Ok(Acquired::Granted(lease));
             }
         }
-        // Somebody else was faster, twice: they have it, or had it a moment ago.
+        // Others were faster each time, and had it a moment ago.
         Ok(Acquired::Held { free_in: None })
     }
 
@@ -56,7 +59,7 @@ impl FirestoreBackend {
             }
             rounds -= 1;
         }
-        for _ in 0..rounds {
+        for round in 0..=rounds {
             let (stored, counter) = self.read_both(&place).await?;
             let now = self.server.clock.now();
             let released = released(stored.as_ref(), &owner.lock_id, now);
@@ -68,7 +71,9 @@ impl FirestoreBackend {
                     others: 0,
                 });
             }
-            if let Some(lease) = self.try_grant(&place, next, stored, counter, now).await? {
+            if round < rounds
+                && let Some(lease) = self.try_grant(&place, next, stored, counter, now).await?
+            {
                 self.grants.forget(&owner.lock_id);
                 return Ok(HandedOver { released, next: Some(Acquired::Granted(lease)), others: 0 });
             }
@@ -103,11 +108,14 @@ impl FirestoreBackend {
         let previous = counter.fence.max(seen.as_ref().map(|seen| seen.lease.fence));
         let lease = mint(request, previous, now)?;
         let version = seen.map_or(Version::Absent, |seen| seen.version);
-        let writes = vec![
-            put_lease(&place.lock, &lease, version),
-            put_fence(&place.fence, &lease, Some(counter.version)),
-        ];
-        self.granted(place, lease, self.server.commit(writes).await?, now)
+        let writes = || {
+            vec![
+                put_lease(&place.lock, &lease, version),
+                put_fence(&place.fence, &lease, Some(counter.version), self.server.config.fence_retention),
+            ]
+        };
+        let committed = self.server.commit(writes).await?;
+        self.granted(place, lease, committed, now)
     }
 
     /// The same where this process knows the lock's document as its own: nobody mints a fence for a key
@@ -120,9 +128,14 @@ impl FirestoreBackend {
         now: Timestamp,
     ) -> Result<Option<Lease>> {
         let lease = mint(next, Some(owned.lease.fence), now)?;
-        let writes =
-            vec![put_lease(&place.lock, &lease, owned.version), put_fence(&place.fence, &lease, None)];
-        let passed = self.granted(place, lease, self.server.commit(writes).await?, now)?;
+        let writes = || {
+            vec![
+                put_lease(&place.lock, &lease, owned.version),
+                put_fence(&place.fence, &lease, None, self.server.config.fence_retention),
+            ]
+        };
+        let committed = self.server.commit(writes).await?;
+        let passed = self.granted(place, lease, committed, now)?;
         if passed.is_some() {
             self.grants.forget(&owned.lease.lock_id);
         }

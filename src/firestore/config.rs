@@ -30,7 +30,7 @@ pub struct FirestoreConfig {
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
     /// How long fence counters stay; `None`: for ever.
-    pub fence_retention: Option<FenceRetention>,
+    pub(super) fence_retention: Option<FenceRetention>,
 }
 
 impl FirestoreConfig {

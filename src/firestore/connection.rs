@@ -1,28 +1,25 @@
 //! One HTTP/2 connection per backend, made on first use and again when it broke; every call on it is
 //! authorised, and every reply corrects the clock.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 
 use super::auth::Tokens;
 use super::clock::{Moment, ServerClock};
 use super::config::FirestoreConfig;
-use super::error::{self, Request};
+use super::error::{self, Request, Sent};
+use super::link::Link;
 use super::names::Names;
 use super::proto::firestore_client::FirestoreClient;
 use crate::lock::{Error, Result};
 use crate::secret::Secret;
 
-/// A connection on which nothing moves is asked for a sign of life.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A call that was given up before this had been given no chance, which says nothing about its connection.
-const FAIR_CHANCE: Duration = Duration::from_secs(1);
+/// How often a request is made again that was surely not sent: more often than once, since servers that go away
+/// come in groups, and never for long.
+const UNSENT_REPEATS: u32 = 3;
 
 /// The way to one database.
 #[derive(Debug)]
@@ -34,18 +31,6 @@ pub(super) struct Server {
     /// Known from the configuration, or once the credentials have told the project.
     names: tokio::sync::OnceCell<Arc<Names>>,
     link: Mutex<Option<Arc<Link>>>,
-}
-
-/// One connection.
-struct Link {
-    client: FirestoreClient<Channel>,
-    last_answer: Mutex<Moment>,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Link")
-    }
 }
 
 impl Server {
@@ -93,7 +78,8 @@ impl Server {
         let names = self.names().await?;
         let token = self.tokens.get().await?;
         let link = self.connected()?;
-        Ok(Call { server: self, request, names, token, link, sent: Moment::now(), answered: false })
+        let (sent, written) = (Moment::now(), link.wire.written());
+        Ok(Call { server: self, request, names, token, link, sent, written, answered: false })
     }
 
     fn connected(&self) -> Result<Arc<Link>> {
@@ -102,32 +88,14 @@ impl Server {
             return Err(error::closed());
         }
         if let Some(link) = current.as_ref() {
-            return Ok(Arc::clone(link));
+            if !link.hangs() {
+                return Ok(Arc::clone(link));
+            }
+            link.given_up.cancel();
         }
-        let channel = self.endpoint()?.connect_lazy();
-        let link =
-            Arc::new(Link { client: FirestoreClient::new(channel), last_answer: Mutex::new(Moment::now()) });
+        let link = Arc::new(Link::new(&self.config)?);
         *current = Some(Arc::clone(&link));
         Ok(link)
-    }
-
-    fn endpoint(&self) -> Result<Endpoint> {
-        let config = &self.config;
-        let scheme = if config.tls { "https" } else { "http" };
-        let unusable = |error: tonic::transport::Error| {
-            Error::invalid(format!("no connection to {} can be made; check the host", config.host))
-                .because(error)
-        };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", config.host))
-            .map_err(unusable)?
-            .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT);
-        if !config.tls {
-            return Ok(endpoint);
-        }
-        endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(unusable)
     }
 
     fn link(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
@@ -143,7 +111,7 @@ impl Server {
     }
 }
 
-/// One call on its way. Dropped without an answer, it may show that its connection is dead.
+/// One call on its way. Dropped without an answer, it may show that its connection hangs.
 pub(super) struct Call<'a> {
     server: &'a Server,
     request: Request,
@@ -151,6 +119,8 @@ pub(super) struct Call<'a> {
     token: Secret,
     link: Arc<Link>,
     sent: Moment,
+    /// What had left on the connection before.
+    written: u64,
     answered: bool,
 }
 
@@ -183,42 +153,70 @@ impl Call<'_> {
         Ok(request)
     }
 
+    /// Ends when the connection is known to hang.
+    pub(super) async fn hangs(&self) {
+        self.link.given_up.cancelled().await;
+    }
+
     /// The server answered, at this time by its clock.
     pub(super) fn answered(&mut self, time: Option<&prost_types::Timestamp>) {
         self.answered = true;
-        *self.link.last_answer() = Moment::now();
         if let Some(time) = time {
             self.server.clock.saw(time, self.sent);
         }
     }
 
-    /// The call failed.
-    pub(super) fn failed(&mut self, status: &tonic::Status) -> Error {
-        self.answered = true;
-        if std::error::Error::source(status).is_none() {
-            *self.link.last_answer() = Moment::now();
+    /// The call failed. Answers whether it is to be made again, over a new connection: where this one broke and the
+    /// request was surely not sent, or, once, where it only reads.
+    ///
+    /// # Errors
+    /// What the failure means, where it is not.
+    pub(super) fn failed(&mut self, status: &tonic::Status, again: &mut Again) -> Result<()> {
+        let sent = self.settle(status);
+        let allowed = match sent {
+            Sent::Never => UNSENT_REPEATS,
+            Sent::Maybe if self.request != Request::Commit => 1,
+            Sent::Maybe | Sent::NoConnection | Sent::Answered => 0,
+        };
+        if again.0 < allowed {
+            again.0 += 1;
+            return Ok(());
         }
-        let error = error::of_status(&self.server.config.host, self.request, status);
+        Err(self.error(status, sent))
+    }
+
+    /// The call failed, and is not to be made again.
+    pub(super) fn failure(&mut self, status: &tonic::Status) -> Error {
+        let sent = self.settle(status);
+        self.error(status, sent)
+    }
+
+    fn settle(&mut self, status: &tonic::Status) -> Sent {
+        self.answered = true;
+        let sent = Sent::of(status, self.link.wire.written() != self.written);
+        if sent != Sent::Answered {
+            self.server.abandon(&self.link);
+        }
+        sent
+    }
+
+    fn error(&self, status: &tonic::Status, sent: Sent) -> Error {
+        let error = error::of_status(&self.server.config.host, self.request, status, sent);
         let renewable =
             status.code() == tonic::Code::Unauthenticated && self.server.tokens.refused(&self.token);
         if renewable { error.retryable() } else { error }
     }
 }
 
-impl Drop for Call<'_> {
-    /// Whoever gives a call up has waited long enough. If the connection brought nothing at all meanwhile, it
-    /// may be half-open, and waiting for the system to notice takes minutes.
-    fn drop(&mut self) {
-        let waited = Moment::now().since(self.sent);
-        if !self.answered && waited >= FAIR_CHANCE && *self.link.last_answer() < self.sent {
-            self.server.abandon(&self.link);
-        }
-    }
-}
+/// How often a request has been made again.
+#[derive(Debug, Default)]
+pub(super) struct Again(u32);
 
-impl Link {
-    fn last_answer(&self) -> MutexGuard<'_, Moment> {
-        self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.link.doubt(self.sent);
+        }
     }
 }
 

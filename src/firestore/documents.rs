@@ -8,7 +8,7 @@ use super::names::{self, Place};
 use super::proto::precondition::ConditionType;
 use super::proto::value::ValueType;
 use super::proto::{Document, DocumentMask, Precondition, Value, Write, write};
-use crate::lock::{Error, Fence, Key, Lease, LockId, Result, Timestamp};
+use crate::lock::{Error, Fence, FenceRetention, Key, Lease, LockId, Result, Timestamp};
 
 pub(super) const LOCK_ID: &str = "lockId";
 const EXPIRES_AT: &str = "expiresAtMs";
@@ -16,6 +16,8 @@ const ACQUIRED_AT: &str = "acquiredAtMs";
 const KEY: &str = "key";
 const FENCE: &str = "fence";
 const KEY_DEBUG: &str = "keyDebug";
+/// What a TTL policy goes by.
+const EXPIRE_AT: &str = "expireAt";
 pub(super) const LOCK_FIELDS: [&str; 5] = [LOCK_ID, EXPIRES_AT, ACQUIRED_AT, KEY, FENCE];
 
 /// Which state of a document somebody has seen: its update time, or that it was not there.
@@ -157,6 +159,12 @@ fn millis(time: Timestamp) -> Value {
     Value { value_type: Some(ValueType::IntegerValue(millis)) }
 }
 
+fn moment(time: Timestamp) -> Value {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(millis % 1000 * 1_000_000).unwrap_or_default();
+    Value { value_type: Some(ValueType::TimestampValue(ServerTime { seconds: millis / 1000, nanos })) }
+}
+
 /// Writes a lease over whatever is there in the state `seen`.
 pub(super) fn put_lease(name: &str, lease: &Lease, seen: Version) -> Write {
     let fields = [
@@ -169,9 +177,17 @@ pub(super) fn put_lease(name: &str, lease: &Lease, seen: Version) -> Write {
     put(name, fields, Some(seen))
 }
 
-/// Writes a fence counter; `None` where the lock's own precondition already orders the writers.
-pub(super) fn put_fence(name: &str, lease: &Lease, seen: Option<Version>) -> Write {
-    put(name, [(FENCE, text(&lease.fence.to_string())), (KEY_DEBUG, text(lease.key.as_str()))], seen)
+/// Writes a fence counter; `None` where the lock's own precondition already orders the writers. One that is to go says
+/// when, for a TTL policy.
+pub(super) fn put_fence(
+    name: &str,
+    lease: &Lease,
+    seen: Option<Version>,
+    retention: Option<FenceRetention>,
+) -> Write {
+    let goes = retention.map(|retention| (EXPIRE_AT, moment(retention.ends_at(lease.fence))));
+    let fields = [(FENCE, text(&lease.fence.to_string())), (KEY_DEBUG, text(lease.key.as_str()))];
+    put(name, fields.into_iter().chain(goes), seen)
 }
 
 /// Moves the expiry and leaves the other fields.
@@ -188,7 +204,7 @@ pub(super) fn delete(name: &str, seen: Version) -> Write {
     }
 }
 
-fn put<const N: usize>(name: &str, fields: [(&str, Value); N], seen: Option<Version>) -> Write {
+fn put<'a>(name: &str, fields: impl IntoIterator<Item = (&'a str, Value)>, seen: Option<Version>) -> Write {
     let fields: BTreeMap<String, Value> =
         fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let document = Document { name: name.to_owned(), fields, ..Document::default() };

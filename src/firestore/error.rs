@@ -40,10 +40,46 @@ pub(super) fn is_conflict(code: Grpc) -> bool {
     )
 }
 
+/// Whether the server can have seen a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Answered,
+    /// There is no connection.
+    NoConnection,
+    /// The connection ended before the request was on it, or the server says that it left it alone.
+    Never,
+    Maybe,
+}
+
+impl Sent {
+    /// `left`: whether anything has left on the connection since the request was handed to it.
+    pub(super) fn of(status: &Status, left: bool) -> Sent {
+        let Some(source) = status.source() else { return Sent::Answered };
+        // What bounds the making of a connection stands around it, and says no more than this.
+        let slow = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if source.downcast_ref::<io::Error>().is_some_and(slow)
+            || chain(source).any(|it| it.is::<ConnectError>())
+        {
+            return Sent::NoConnection;
+        }
+        if left && !chain(source).any(is_untouched) { Sent::Maybe } else { Sent::Never }
+    }
+}
+
+/// The request was still waiting for its turn when the connection ended, or the server has named it as one that it
+/// did not begin: it refused the stream, or went away and the stream is above the last that it takes (RFC 9113, 6.8 and 8.7).
+fn is_untouched(error: &(dyn StdError + 'static)) -> bool {
+    let waited = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+    let refused = error.downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    });
+    waited || refused
+}
+
 /// What a failed call means.
-pub(super) fn of_status(place: &str, request: Request, status: &Status) -> Error {
+pub(super) fn of_status(place: &str, request: Request, status: &Status, sent: Sent) -> Error {
     match status.source() {
-        Some(source) => of_transport(place, request, source),
+        Some(source) => of_transport(place, request, source, sent),
         None => of_code(place, request, status.code()),
     }
 }
@@ -105,13 +141,12 @@ pub(super) fn of_code(place: &str, request: Request, code: Grpc) -> Error {
 }
 
 /// The call never got an answer, because there is no connection or it broke.
-fn of_transport(place: &str, request: Request, source: &(dyn StdError + 'static)) -> Error {
-    let never_sent = chain(source).any(|error| error.is::<ConnectError>());
+fn of_transport(place: &str, request: Request, source: &(dyn StdError + 'static), sent: Sent) -> Error {
     let error = chain(source).find_map(|error| of_tls(place, error)).unwrap_or_else(|| {
         let timed_out = chain(source)
             .filter_map(|error| error.downcast_ref::<io::Error>())
             .any(|error| error.kind() == io::ErrorKind::TimedOut);
-        match (never_sent, timed_out) {
+        match (sent == Sent::NoConnection, timed_out) {
             (true, true) => Error::new(
                 Code::NetworkTimeout,
                 format!("Firestore at {place} did not accept a connection in time"),
@@ -125,7 +160,7 @@ fn of_transport(place: &str, request: Request, source: &(dyn StdError + 'static)
     });
     let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
     let error = error.because(texts.join(": "));
-    if request == Request::Commit && !never_sent { error.unknown() } else { error }
+    if request == Request::Commit && sent == Sent::Maybe { error.unknown() } else { error }
 }
 
 fn of_tls(place: &str, error: &(dyn StdError + 'static)) -> Option<Error> {
@@ -198,7 +233,7 @@ mod tests {
 
     #[test]
     fn no_text_of_a_server_is_passed_on() {
-        let error = of_status("here", Request::Commit, &Status::unauthenticated("canary"));
+        let error = of_status("here", Request::Commit, &Status::unauthenticated("canary"), Sent::Answered);
         assert!(!format!("{error:?} {error}").contains("canary"));
     }
 }

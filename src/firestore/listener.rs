@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
 
-use super::connection::{Call, Server};
+use super::connection::{Again, Call, Server};
 use super::error::{self, Request};
 use super::proto::listen_response::ResponseType;
 use super::proto::target::{DocumentsTarget, TargetType};
@@ -85,8 +85,10 @@ async fn listen(server: &Server, board: &Board, orders: &mut mpsc::UnboundedRece
                     }
                 }
                 Ok(None) => break Error::unavailable("Firestore ended the subscription; it is made anew"),
-                Err(status) => break call.failed(&status),
+                // A new stream begins after a pause, so not here.
+                Err(status) => break call.failure(&status),
             },
+            () = call.hangs() => break Error::unavailable("the connection of the subscription hangs; it is made anew"),
             Some(order) = orders.recv() => {
                 // A stream that has ended says so above.
                 let _ = requests.send(request(&call.names.database, order));
@@ -104,25 +106,35 @@ async fn open(
     server: &Server,
     all: Vec<(TargetId, Arc<str>)>,
 ) -> Result<(Call<'_>, Streaming<ListenResponse>, Requests)> {
-    let mut call = server.call(Request::Listen).await?;
-    let (requests, outgoing) = mpsc::unbounded_channel();
-    for (id, name) in all {
-        // The receiver is right here.
-        let _ = requests.send(request(&call.names.database, Order::Add(id, name)));
-    }
-    let outgoing = stream::unfold(outgoing, |mut outgoing: mpsc::UnboundedReceiver<ListenRequest>| async {
-        outgoing.recv().await.map(|request| (request, outgoing))
-    });
-    let message = call.message(outgoing)?;
-    let mut client = call.client();
-    let opened = tokio::time::timeout(server.config.connect_timeout, client.listen(message)).await;
-    match opened {
-        Ok(Ok(replies)) => {
-            call.answered(None);
-            Ok((call, replies.into_inner(), requests))
+    let mut again = Again::default();
+    loop {
+        let mut call = server.call(Request::Listen).await?;
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        for (id, name) in &all {
+            // The receiver is right here.
+            let _ = requests.send(request(&call.names.database, Order::Add(*id, Arc::clone(name))));
         }
-        Ok(Err(status)) => Err(call.failed(&status)),
-        Err(_) => Err(error::of_code(&server.config.host, Request::Listen, tonic::Code::DeadlineExceeded)),
+        let outgoing =
+            stream::unfold(outgoing, |mut outgoing: mpsc::UnboundedReceiver<ListenRequest>| async {
+                outgoing.recv().await.map(|request| (request, outgoing))
+            });
+        let message = call.message(outgoing)?;
+        let mut client = call.client();
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(server.config.connect_timeout, client.listen(message)) => opened.ok(),
+            () = call.hangs() => None,
+        };
+        match opened {
+            Some(Ok(replies)) => {
+                call.answered(None);
+                return Ok((call, replies.into_inner(), requests));
+            }
+            Some(Err(status)) => call.failed(&status, &mut again)?,
+            None => {
+                let code = tonic::Code::DeadlineExceeded;
+                return Err(error::of_code(&server.config.host, Request::Listen, code));
+            }
+        }
     }
 }
 

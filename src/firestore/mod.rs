@@ -13,6 +13,7 @@ mod connection;
 mod documents;
 mod error;
 mod grants;
+mod link;
 mod listener;
 mod names;
 mod owning;
@@ -21,6 +22,7 @@ mod reading;
 mod requests;
 mod target;
 mod wake;
+mod wire;
 
 use std::sync::Arc;
 

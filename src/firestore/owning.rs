@@ -46,12 +46,12 @@ impl FirestoreBackend {
     async fn change(
         &self,
         owner: &Owner,
-        write: impl Fn(&Stored, Timestamp) -> Write + Send,
+        write: impl Fn(&Stored, Timestamp) -> Write + Send + Sync,
     ) -> Result<Mutation<Changed>> {
         // Nobody acts for a backend that was closed, not even to say that a lease is unknown.
         self.server.names().await?;
         let mut known = self.grants.live(&owner.lock_id, self.server.clock.now());
-        for _ in 0..ROUNDS {
+        for round in 0..=ROUNDS {
             let stored = match known.take() {
                 Some(stored) => stored,
                 None => match self.locate(owner).await? {
@@ -63,7 +63,9 @@ impl FirestoreBackend {
                 },
             };
             let now = self.server.clock.now();
-            if let Committed::Done(versions) = self.server.commit(vec![write(&stored, now)]).await? {
+            if round < ROUNDS
+                && let Committed::Done(versions) = self.server.commit(|| vec![write(&stored, now)]).await?
+            {
                 let version = versions.first().copied().unwrap_or(Version::Absent);
                 return Ok(Mutation::Done(Changed { stored, version, now }));
             }
@@ -157,7 +159,7 @@ impl FirestoreBackend {
         let write = |(index, stored): &(usize, Stored)| {
             put_expiry(&stored.name, now.plus(owners[*index].1), stored.version)
         };
-        let each = match self.server.write_each(batch.iter().map(write).collect()).await {
+        let each = match self.server.write_each(|| batch.iter().map(write).collect()).await {
             Ok(each) => each,
             // What went wrong with the request went wrong with each of its parts.
             Err(error) => return batch.iter().map(|(index, _)| (*index, Err(error.clone()))).collect(),

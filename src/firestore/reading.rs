@@ -27,7 +27,7 @@ impl FirestoreBackend {
         }
         if self.server.config.cleanup_in_is_locked && now.since(stored.lease.expires_at) > LONG_EXPIRED {
             // The answer is known; whoever changed the document meanwhile has cleaned up, too.
-            let _ = self.server.commit(vec![delete(&stored.name, stored.version)]).await;
+            let _ = self.server.commit(|| vec![delete(&stored.name, stored.version)]).await;
         }
         Ok(false)
     }

@@ -1,6 +1,6 @@
 //! The requests to Firestore that a lock takes, one trip each.
 
-use super::connection::Server;
+use super::connection::{Again, Server};
 use super::documents::Version;
 use super::error::{self, Request};
 use super::names;
@@ -22,33 +22,43 @@ pub(super) enum Committed {
 impl Server {
     /// Documents by name, in order; `None` where there is none.
     pub(super) async fn read<const N: usize>(&self, documents: [&str; N]) -> Result<[Option<Document>; N]> {
-        let mut call = self.call(Request::Read).await?;
-        let message = call.message(BatchGetDocumentsRequest {
-            database: call.names.database.clone(),
-            documents: documents.map(str::to_owned).to_vec(),
-            mask: Some(names::mask()),
-            ..BatchGetDocumentsRequest::default()
-        })?;
+        let mut again = Again::default();
         let mut found = [const { None }; N];
-        let mut told = [false; N];
-        let mut replies = match call.client().batch_get_documents(message).await {
-            Ok(replies) => replies.into_inner(),
-            Err(status) => return Err(call.failed(&status)),
-        };
-        loop {
-            let reply = match replies.message().await {
-                Ok(Some(reply)) => reply,
-                Ok(None) => break,
-                Err(status) => return Err(call.failed(&status)),
+        let mut told;
+        'asked: loop {
+            let mut call = self.call(Request::Read).await?;
+            let message = call.message(BatchGetDocumentsRequest {
+                database: call.names.database.clone(),
+                documents: documents.map(str::to_owned).to_vec(),
+                mask: Some(names::mask()),
+                ..BatchGetDocumentsRequest::default()
+            })?;
+            let mut replies = match call.client().batch_get_documents(message).await {
+                Ok(replies) => replies.into_inner(),
+                Err(status) => {
+                    call.failed(&status, &mut again)?;
+                    continue;
+                }
             };
-            call.answered(reply.read_time.as_ref());
-            let (name, document) = match reply.result {
-                Some(Got::Found(document)) => (document.name.clone(), Some(document)),
-                Some(Got::Missing(name)) => (name, None),
-                None => continue,
-            };
-            if let Some(index) = documents.iter().position(|asked| names::same(asked, &name)) {
-                (found[index], told[index]) = (document, true);
+            told = [false; N];
+            loop {
+                let reply = match replies.message().await {
+                    Ok(Some(reply)) => reply,
+                    Ok(None) => break 'asked,
+                    Err(status) => {
+                        call.failed(&status, &mut again)?;
+                        continue 'asked;
+                    }
+                };
+                call.answered(reply.read_time.as_ref());
+                let (name, document) = match reply.result {
+                    Some(Got::Found(document)) => (document.name.clone(), Some(document)),
+                    Some(Got::Missing(name)) => (name, None),
+                    None => continue,
+                };
+                if let Some(index) = documents.iter().position(|asked| names::same(asked, &name)) {
+                    (found[index], told[index]) = (document, true);
+                }
             }
         }
         // Never take for absent what the server kept silent about.
@@ -60,40 +70,53 @@ impl Server {
 
     /// Documents that carry a lock id; a handful at most.
     pub(super) async fn find(&self, lock_id: &LockId) -> Result<Vec<Document>> {
-        let mut call = self.call(Request::Query).await?;
-        let message = call.message(call.names.query(lock_id))?;
-        let mut found = Vec::new();
-        let mut replies = match call.client().run_query(message).await {
-            Ok(replies) => replies.into_inner(),
-            Err(status) => return Err(call.failed(&status)),
-        };
-        loop {
-            let reply = match replies.message().await {
-                Ok(Some(reply)) => reply,
-                Ok(None) => return Ok(found),
-                Err(status) => return Err(call.failed(&status)),
+        let mut again = Again::default();
+        'asked: loop {
+            let mut call = self.call(Request::Query).await?;
+            let message = call.message(call.names.query(lock_id))?;
+            let mut replies = match call.client().run_query(message).await {
+                Ok(replies) => replies.into_inner(),
+                Err(status) => {
+                    call.failed(&status, &mut again)?;
+                    continue;
+                }
             };
-            call.answered(reply.read_time.as_ref());
-            found.extend(reply.document);
+            let mut found = Vec::new();
+            loop {
+                let reply = match replies.message().await {
+                    Ok(Some(reply)) => reply,
+                    Ok(None) => return Ok(found),
+                    Err(status) => {
+                        call.failed(&status, &mut again)?;
+                        continue 'asked;
+                    }
+                };
+                call.answered(reply.read_time.as_ref());
+                found.extend(reply.document);
+            }
         }
     }
 
     /// All of the changes, or none.
-    pub(super) async fn commit(&self, writes: Vec<Write>) -> Result<Committed> {
-        let mut call = self.call(Request::Commit).await?;
-        let expected = writes.len();
-        let message = call.message(CommitRequest {
-            database: call.names.database.clone(),
-            writes,
-            ..CommitRequest::default()
-        })?;
-        let reply = match call.client().commit(message).await {
-            Ok(reply) => reply.into_inner(),
-            Err(status) if is_answer(&status) && error::is_conflict(status.code()) => {
-                call.answered(None);
-                return Ok(Committed::Conflict);
+    pub(super) async fn commit(&self, writes: impl Fn() -> Vec<Write> + Sync) -> Result<Committed> {
+        let mut again = Again::default();
+        let (mut call, expected, reply) = loop {
+            let mut call = self.call(Request::Commit).await?;
+            let writes = writes();
+            let expected = writes.len();
+            let message = call.message(CommitRequest {
+                database: call.names.database.clone(),
+                writes,
+                ..CommitRequest::default()
+            })?;
+            match call.client().commit(message).await {
+                Ok(reply) => break (call, expected, reply.into_inner()),
+                Err(status) if is_answer(&status) && error::is_conflict(status.code()) => {
+                    call.answered(None);
+                    return Ok(Committed::Conflict);
+                }
+                Err(status) => call.failed(&status, &mut again)?,
             }
-            Err(status) => return Err(call.failed(&status)),
         };
         call.answered(reply.commit_time.as_ref());
         if reply.write_results.len() != expected {
@@ -107,17 +130,24 @@ impl Server {
     }
 
     /// Each of the changes by itself, of documents that differ; one result for each, in order.
-    pub(super) async fn write_each(&self, writes: Vec<Write>) -> Result<Vec<Result<Committed>>> {
-        let mut call = self.call(Request::Commit).await?;
-        let expected = writes.len();
-        let message = call.message(BatchWriteRequest {
-            database: call.names.database.clone(),
-            writes,
-            ..BatchWriteRequest::default()
-        })?;
-        let reply = match call.client().batch_write(message).await {
-            Ok(reply) => reply.into_inner(),
-            Err(status) => return Err(call.failed(&status)),
+    pub(super) async fn write_each(
+        &self,
+        writes: impl Fn() -> Vec<Write> + Sync,
+    ) -> Result<Vec<Result<Committed>>> {
+        let mut again = Again::default();
+        let (mut call, expected, reply) = loop {
+            let mut call = self.call(Request::Commit).await?;
+            let writes = writes();
+            let expected = writes.len();
+            let message = call.message(BatchWriteRequest {
+                database: call.names.database.clone(),
+                writes,
+                ..BatchWriteRequest::default()
+            })?;
+            match call.client().batch_write(message).await {
+                Ok(reply) => break (call, expected, reply.into_inner()),
+                Err(status) => call.failed(&status, &mut again)?,
+            }
         };
         call.answered(None);
         if reply.write_results.len() != expected || reply.status.len() != expected {

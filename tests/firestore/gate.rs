@@ -23,6 +23,8 @@ pub enum Fault {
     Delay(u64),
     /// Pass it on, and break the connection instead of replying.
     CutReply,
+    /// Reset its stream with this reason; the emulator never sees it.
+    Reset(h2::Reason),
 }
 
 #[derive(Default)]
@@ -32,6 +34,7 @@ struct State {
     headers: Vec<HeaderMap>,
     faults: VecDeque<(&'static str, Fault)>,
     connections: Vec<CancellationToken>,
+    leaving: Vec<CancellationToken>,
     accepted: usize,
 }
 
@@ -57,21 +60,22 @@ impl Gate {
         let (accepting, emulator) = (Arc::clone(&state), emulator.to_owned());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let token = CancellationToken::new();
+                let (token, leaving) = (CancellationToken::new(), CancellationToken::new());
                 {
                     let mut state = accepting.lock().unwrap();
                     state.connections.push(token.clone());
+                    state.leaving.push(leaving.clone());
                     state.accepted += 1;
                 }
                 let (state, emulator, tls) = (Arc::clone(&accepting), emulator.clone(), tls.clone());
                 tokio::spawn(async move {
                     let serving = async {
                         match tls {
-                            None => serve(stream, emulator, state, token.clone()).await,
+                            None => serve(stream, emulator, state, token.clone(), leaving).await,
                             Some(tls) => {
                                 // Who does not trust the certificate breaks off.
                                 let Ok(stream) = tls.accept(stream).await else { return };
-                                serve(stream, emulator, state, token.clone()).await;
+                                serve(stream, emulator, state, token.clone(), leaving).await;
                             }
                         }
                     };
@@ -119,6 +123,11 @@ impl Gate {
         self.state().connections.drain(..).for_each(|connection| connection.cancel());
     }
 
+    /// Takes no more calls on the connections there are, answers those it has, and ends them (GOAWAY).
+    pub fn go_away(&self) {
+        self.state().leaving.drain(..).for_each(|connection| connection.cancel());
+    }
+
     /// How many connections there have been.
     pub fn accepted(&self) -> usize {
         self.state().accepted
@@ -130,12 +139,23 @@ async fn serve(
     emulator: String,
     state: Arc<Mutex<State>>,
     token: CancellationToken,
+    leaving: CancellationToken,
 ) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let upstream = TcpStream::connect(&emulator).await.expect("the emulator accepts");
     let (client, driver) = h2::client::handshake(upstream).await.expect("the emulator speaks HTTP/2");
     tokio::spawn(driver);
-    while let Some(Ok((request, respond))) = connection.accept().await {
+    let mut left = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = leaving.cancelled(), if !left => {
+                left = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(Ok((request, respond))) = accepted else { return };
         let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let fault = {
             let mut state = state.lock().unwrap();
@@ -171,6 +191,10 @@ async fn relay(
             .body(())
             .expect("a response");
         respond.send_response(reply, true)?;
+        return Ok(());
+    }
+    if let Some(Fault::Reset(reason)) = fault {
+        respond.send_reset(reason);
         return Ok(());
     }
     if let Some(Fault::Delay(millis)) = fault {

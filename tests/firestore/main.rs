@@ -1,6 +1,7 @@
 //! The Firestore backend against the real emulator.
 
 mod auth;
+mod broken;
 mod conformance;
 mod contention;
 mod emulator;
@@ -10,6 +11,7 @@ mod keys;
 mod needs;
 mod raw;
 mod records;
+mod relay;
 mod targets;
 mod token_server;
 mod trips;

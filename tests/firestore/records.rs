@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
-use syncguard::backend::{Acquired, Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Fence, LockId, Timestamp, firestore_keys};
 use syncguard::settings::Setting;
 
@@ -57,6 +57,58 @@ async fn documents_are_those_of_the_vectors() {
     backend.release(&Owner::from(lease)).await.unwrap();
     assert_eq!(raw.get("locks/a").await, None);
     assert!(raw.get("fence_counters/fence:a").await.is_some(), "the fence stays");
+}
+
+/// The emulator lets nothing go by itself: what a TTL policy goes by is tried, not the policy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_may_go_says_when() {
+    const DAY_MS: u64 = 86_400_000;
+    let project = emulator::project();
+    let raw = Raw::new(emulator::shared(), &project);
+    let going = backend_on(&project, &[("fenceRetentionMs", Setting::Number(86_400_000.0))]);
+    let counter = async || raw.get("fence_counters/fence:a").await.expect("a counter");
+    let goes_at = async || match counter().await.get("expireAt") {
+        Some(ValueType::TimestampValue(time)) => {
+            u64::try_from(time.seconds).unwrap() * 1000 + u64::try_from(time.nanos).unwrap() / 1_000_000
+        }
+        other => panic!("{other:?}"),
+    };
+
+    let before = Timestamp::now().as_millis();
+    let lease = take(&going, "a").await;
+    let goes = goes_at().await;
+    // A millisecond is ten fences; the server's clock is this machine's.
+    assert!((before + DAY_MS - 1..=Timestamp::now().as_millis() + DAY_MS + 1).contains(&goes), "{goes}");
+    assert_eq!(goes, lease.fence.value().div_ceil(10) + DAY_MS);
+    let next = request("a");
+    let owner = Owner::from(lease);
+    going.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await.unwrap();
+    let Some(ValueType::StringValue(fence)) = counter().await.remove("fence") else { panic!("no fence") };
+    assert_eq!(
+        goes_at().await,
+        fence.parse::<u64>().unwrap().div_ceil(10) + DAY_MS,
+        "after a hand-over, too"
+    );
+    going.release(&Owner::from(next.lock_id)).await.unwrap();
+
+    // A counter ahead of the clock stays until the clock has passed it, and a day more.
+    raw.put("fence_counters/fence:a", &[("fence", text("080000000000000"))]).await;
+    let ahead = take(&going, "a").await;
+    assert_eq!(ahead.fence.to_string(), "080000000000001");
+    assert_eq!(goes_at().await, 8_000_000_000_001 + DAY_MS);
+    going.release(&Owner::from(ahead)).await.unwrap();
+
+    // Whoever keeps counters for ever takes the time away.
+    let lease = take(&backend_on(&project, &[]), "a").await;
+    assert_eq!(counter().await.keys().collect::<Vec<_>>(), ["fence", "keyDebug"]);
+    going.release(&Owner::from(lease.clone())).await.unwrap();
+
+    // A counter that is gone is made anew, above what was.
+    raw.delete("fence_counters/fence:b").await;
+    let first = take(&going, "b").await;
+    going.release(&Owner::from(first.clone())).await.unwrap();
+    raw.delete("fence_counters/fence:b").await;
+    assert!(take(&going, "b").await.fence > first.fence);
 }
 
 #[tokio::test(flavor = "multi_thread")]

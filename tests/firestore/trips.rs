@@ -100,11 +100,65 @@ async fn an_interfering_writer_costs_two_more_and_no_error() {
         assert_eq!(backend.release(&Owner::from(lease)).await.unwrap(), Mutation::Done(()));
         assert_eq!(gate.calls(), [COMMIT, READ, COMMIT], "release, {call}");
     }
-    // Always too late: somebody else has it.
+}
+
+/// A refusal is founded on a look: conflicts alone say nothing about who holds the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loses_again_and_again_is_granted_or_told_who_holds_it() {
+    let project = emulator::project();
+    let (gate, backend) = gated(&project).await;
+    // Conflicts, and yet nobody holds it.
     gate.next(COMMIT, Fault::Refuse(10));
     gate.next(COMMIT, Fault::Refuse(9));
-    assert!(held(&backend, "b").await);
-    assert_eq!(gate.calls(), [READ, COMMIT, READ, COMMIT], "four at most");
+    take(&backend, "nobody's").await;
+    assert_eq!(gate.calls(), [READ, COMMIT, READ, COMMIT, READ, COMMIT]);
+
+    // Somebody takes it before the last commit.
+    for fault in [Fault::Refuse(10), Fault::Refuse(6), Fault::Delay(500)] {
+        gate.next(COMMIT, fault);
+    }
+    let backend = Arc::new(backend);
+    let asking = Arc::clone(&backend);
+    let losing = tokio::spawn(async move { asking.acquire(&request("somebody's")).await });
+    let mut calls = Vec::new();
+    while calls.iter().filter(|call| *call == COMMIT).count() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        calls.extend(gate.calls());
+    }
+    take(&backend_on(&project, &[]), "somebody's").await;
+    match losing.await.unwrap().expect("no conflict comes through") {
+        Acquired::Held { free_in: Some(free_in) } => {
+            assert!(free_in > Duration::from_secs(25) && free_in <= Duration::from_secs(31), "{free_in:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gate.calls(), [READ], "the last look");
+
+    // And so for those who own it.
+    let owner = Owner::from(take(&backend, "a").await);
+    gate.calls();
+    for status in [10, 9, 10] {
+        gate.next(COMMIT, Fault::Refuse(status));
+    }
+    let error = backend.extend(&owner, ttl(60_000)).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::ServiceUnavailable, Outcome::NotApplied));
+    assert!(error.is_retryable());
+    assert_eq!(gate.calls(), [COMMIT, READ, COMMIT, READ, COMMIT, READ]);
+    for fault in [Fault::Refuse(10), Fault::Refuse(10), Fault::Delay(500)] {
+        gate.next(COMMIT, fault);
+    }
+    let releasing = backend.release(&owner);
+    let interfering = async {
+        let mut calls = Vec::new();
+        while calls.iter().filter(|call| *call == COMMIT).count() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            calls.extend(gate.calls());
+        }
+        backend_on(&project, &[]).release(&Owner::from(owner.lock_id)).await.unwrap()
+    };
+    let (released, interfered) = tokio::join!(releasing, interfering);
+    assert_eq!(interfered, Mutation::Done(()));
+    assert_eq!(released.unwrap(), Mutation::NotFound, "the last look");
 }
 
 /// The lock's document is as it was, not there, though somebody had the lock in between: only the counter tells.

@@ -1,0 +1,139 @@
+//! The connection's bytes, as far as one must know of them: whether any left since a request was handed over,
+//! and when the last ones came. Below TLS and HTTP/2, whose errors don't tell.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tonic::codegen::Service;
+
+use super::clock::Moment;
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    written: AtomicU64,
+    read_at: Mutex<Moment>,
+}
+
+impl Wire {
+    pub(super) fn new() -> Arc<Wire> {
+        Arc::new(Wire { written: AtomicU64::new(0), read_at: Mutex::new(Moment::now()) })
+    }
+
+    /// How many bytes the system has taken to send so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    /// When the last bytes came; before any, when the wire was made.
+    pub(super) fn read_at(&self) -> Moment {
+        *self.last_read()
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, Moment> {
+        self.read_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects over TCP, and counts what passes.
+#[derive(Clone)]
+pub(super) struct Dial {
+    pub(super) tcp: HttpConnector,
+    pub(super) wire: Arc<Wire>,
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<Counted>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, wire) = (self.tcp.call(uri), Arc::clone(&self.wire));
+        Box::pin(async move {
+            let stream = connecting.await?.into_inner();
+            Ok(TokioIo::new(Counted { stream, wire, ended: false }))
+        })
+    }
+}
+
+/// A TCP stream. Once the other side has ended it nothing leaves any more: no answer could come, and what is not
+/// sent may be sent elsewhere.
+pub(super) struct Counted {
+    stream: TcpStream,
+    wire: Arc<Wire>,
+    ended: bool,
+}
+
+impl Counted {
+    fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &sent {
+            self.wire.written.fetch_add(*bytes as u64, Ordering::SeqCst);
+        }
+        sent
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining() > 0);
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        match &read {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => *self.wire.last_read() = Moment::now(),
+            Poll::Ready(Ok(())) => self.ended |= room,
+            Poll::Ready(Err(_)) => self.ended = true,
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(sent)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.count(sent)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
