@@ -2,7 +2,7 @@ import { ATTEMPT } from "./backend.js";
 import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
 import { reasonOf } from "./disposal.js";
 import { adapters, type AttemptRunner, hold, letGo } from "./environment.js";
-import { LockError } from "./errors.js";
+import { isError, LockError } from "./errors.js";
 import type { Failure, Settlement } from "./native.js";
 import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, LockErrorCode, OnReleaseError } from "./types.js";
 
@@ -157,10 +157,10 @@ const CODES: ReadonlySet<unknown> = new Set<LockErrorCode>([
   "LeaseLost",
 ]);
 
-/** A LockError, also one of another copy of this package. */
-function asLockError(error: unknown): LockError | undefined {
+/** @internal A LockError, also one of another copy of this package. */
+export function asLockError(error: unknown): LockError | undefined {
   const given = error as Partial<LockError> | null | undefined;
-  return given instanceof Error && given.name === "LockError" && CODES.has((given as LockError).code)
+  return isError(given) && given.name === "LockError" && CODES.has((given as LockError).code)
     ? (given as LockError)
     : undefined;
 }

@@ -80,12 +80,12 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     const onLeaseLost = Object.hasOwn(given, "onLeaseLost") ? callback("onLeaseLost", given.onLeaseLost) : undefined;
     const attempt = Object.hasOwn(given, ATTEMPT) ? (given[ATTEMPT] as Attempt) : undefined;
     const lockId = attempt !== undefined && attempt.key === key ? attempt.lockId : null;
-    refuseAborted(signal);
+    refuseAborted(signal, "Acquisition");
     const answer =
       signal === undefined
         ? await client.acquire(null, key, ttlMs, keep, lockId)
         : await cancellable(signal, (cancel) => client.acquire(cancel, key, ttlMs, keep, lockId));
-    if (isFailure(answer)) throw errorOf(answer, { key }, signal);
+    if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
     if (!answer.ok) return refusedHandle();
     const lease = leaseOf(parts, answer, key as string);
     if (onLeaseLost !== undefined) {
@@ -106,7 +106,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
       signal === undefined
         ? await client.release(null, lockId)
         : await cancellable(signal, (cancel) => client.release(cancel, lockId));
-    if (isFailure(answer)) throw errorOf(answer, { lockId }, signal);
+    if (isFailure(answer)) throw errorOf(answer, { lockId }, signal, "Operation");
     return answer.ok ? { ok: true } : refusal(answer.reason);
   }
 
@@ -121,7 +121,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
       signal === undefined
         ? await client.extend(null, lockId, ttlMs, false)
         : await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, false));
-    if (isFailure(answer)) throw errorOf(answer, { lockId }, signal);
+    if (isFailure(answer)) throw errorOf(answer, { lockId }, signal, "Operation");
     return answer.ok ? { ok: true, expiresAtMs: answer.expiresAtMs } : refusal(answer.reason);
   }
 
@@ -133,7 +133,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
       signal === undefined
         ? await client.isLocked(null, key)
         : await cancellable(signal, (cancel) => client.isLocked(cancel, key));
-    if (isFailure(answer)) throw errorOf(answer, { key }, signal);
+    if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Operation");
     return answer;
   }
 
@@ -148,7 +148,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
       signal === undefined
         ? await client.lookup(null, by, value)
         : await cancellable(signal, (cancel) => client.lookup(cancel, by, value));
-    if (isFailure(answer)) throw errorOf(answer, { key, lockId }, signal);
+    if (isFailure(answer)) throw errorOf(answer, { key, lockId }, signal, "Operation");
     return answer === null ? null : lockInfoOf(answer, capabilities);
   }
 

@@ -1,4 +1,4 @@
-import { LockError } from "./errors.js";
+import { asError, LockError } from "./errors.js";
 import { orAborted, quietly, refuseAborted } from "./signals.js";
 import type { OnReleaseError, ReleaseResult } from "./types.js";
 
@@ -25,21 +25,22 @@ export async function dispose(release: () => Promise<unknown>, disposal: Disposa
 
 /** Tells `onReleaseError`, or the default log, of a release that nobody else can hear of. */
 export function reportReleaseError(thrown: unknown, disposal: Disposal): void {
-  const error = thrown instanceof Error ? thrown : new Error("release failed with something that is no Error", { cause: thrown });
+  const error = asError(thrown);
   const { onReleaseError, lockId, key } = disposal;
   quietly(() => {
     if (onReleaseError) return onReleaseError(error, { lockId, key, source: "disposal" });
-    if (process.env.NODE_ENV !== "production" || process.env.SYNCGUARD_DEBUG === "true") {
-      console.error(`[syncguard] a lock could not be released: ${describe(error, disposal)}`);
-    }
-    return undefined;
+    return logDisposalFailure(error, lockId, key);
   });
 }
 
-/** Name and code, and the message unless it would give away the lock id or the key. */
-function describe(error: Error, { lockId, key }: Disposal): string {
-  const name = error instanceof LockError ? `${error.name} ${error.code}` : error.name;
-  return error.message.includes(lockId) || error.message.includes(key) ? name : `${name}: ${error.message}`;
+/** The default log: without the secrets that the error's message may hold. */
+export function logDisposalFailure(thrown: unknown, ...secrets: string[]): void {
+  if (process.env.NODE_ENV === "production" && process.env.SYNCGUARD_DEBUG !== "true") return;
+  const { name, message } = asError(thrown);
+  const code = (thrown as Partial<LockError> | null | undefined)?.code;
+  const isTold = !secrets.some((secret) => secret !== "" && message.includes(secret));
+  const error = isTold ? message : `${typeof code === "string" ? code : name} (its message holds the key or the lock id)`;
+  console.error("[SyncGuard] Lock disposal failed:", { error, errorName: name, source: "disposal" });
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
@@ -48,7 +49,9 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
     timer = setTimeout(() => {
       const context = { retryable: true, outcome: "unknown" } as const;
       reject(new LockError("NetworkTimeout", `the release took longer than disposeTimeoutMs (${ms} ms)`, context));
-    }, ms).unref();
+    }, ms);
+    // What tests have put in the place of timers may have no such method.
+    timer.unref?.();
   });
   try {
     return await Promise.race([work, late]);
@@ -57,18 +60,22 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** Why an operation answered no, for telemetry: where neither printing nor comparing sees it. */
-const REASON = Symbol.for("syncguard.reason");
+/**
+ * Where a refused release or extend says why, as `{ reason: "expired" | "not-found" }`: for telemetry, and where neither
+ * printing nor comparing sees it.
+ */
+export const FAILURE_REASON: unique symbol = Symbol.for("syncguard.failureReason") as never;
 
+/** `{ ok: false }`, and why. */
 export function refusal(reason: string | undefined): { ok: false } {
   const answer: { ok: false } = { ok: false };
-  if (reason !== undefined) Object.defineProperty(answer, REASON, { value: reason });
+  if (reason !== undefined) Object.defineProperty(answer, FAILURE_REASON, { value: { reason } });
   return answer;
 }
 
 export function reasonOf(answer: object): string | undefined {
-  const reason = (answer as Record<symbol, unknown>)[REASON];
-  return typeof reason === "string" ? reason : undefined;
+  const left = (answer as Record<symbol, { reason?: unknown } | undefined>)[FAILURE_REASON];
+  return typeof left?.reason === "string" ? left.reason : undefined;
 }
 
 /** The release of one lease: once with an answer, however often it is called and disposed of. */

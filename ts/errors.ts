@@ -1,4 +1,6 @@
+import { types } from "node:util";
 import type { Failure } from "./native.js";
+import type { Aborted } from "./signals.js";
 import type { LockErrorCode, LockErrorContext } from "./types.js";
 
 /**
@@ -38,8 +40,11 @@ export function isFailure(answer: unknown): answer is Failure {
   return typeof answer === "object" && answer !== null && (answer as { failed?: unknown }).failed === true;
 }
 
-/** @internal The error of a failed native call; for an aborted one the cause is the signal's reason. */
-export function errorOf(failure: Failure, subject?: Subject, signal?: AbortSignal): LockError {
+/**
+ * @internal The error of a failed native call; for an aborted one the cause is the signal's reason, and the message says
+ * what was cancelled.
+ */
+export function errorOf(failure: Failure, subject?: Subject, signal?: AbortSignal, what?: Aborted): LockError {
   const context: LockErrorContext = { retryable: failure.retryable, outcome: failure.outcome, ...failure.holder };
   const cause =
     failure.code === "Aborted" && signal?.aborted
@@ -50,7 +55,8 @@ export function errorOf(failure: Failure, subject?: Subject, signal?: AbortSigna
   hide(context, "cause", cause);
   if (typeof subject?.key === "string") hide(context, "key", subject.key);
   if (typeof subject?.lockId === "string") hide(context, "lockId", subject.lockId);
-  return new LockError(failure.code, failure.message, context);
+  const message = failure.code === "Aborted" && what !== undefined ? cancelled(what) : failure.message;
+  return new LockError(failure.code, message, context);
 }
 
 /** @internal The answer of a synchronous native call, or its error thrown. */
@@ -59,11 +65,31 @@ export function unwrap<T>(answer: T | Failure, subject?: Subject): T {
   return answer;
 }
 
+const cancelled = (what: Aborted): string => `${what} cancelled by user signal`;
+
 /** @internal What `signal` being aborted is called here. */
-export function abortedError(signal: AbortSignal): LockError {
+export function abortedError(signal: AbortSignal, what: Aborted): LockError {
   const context: LockErrorContext = { retryable: false, outcome: "not-applied" };
   hide(context, "cause", signal.reason);
-  return new LockError("Aborted", "the operation was aborted by its signal", context);
+  return new LockError("Aborted", cancelled(what), context);
+}
+
+/** @internal Whether something is an Error, also one of another context (vm, jest), whose class is another. */
+export function isError(thrown: unknown): thrown is Error {
+  return thrown instanceof Error || types.isNativeError(thrown);
+}
+
+/** @internal What was thrown as the Error that callbacks expect. */
+export function asError(thrown: unknown): Error {
+  return isError(thrown) ? thrown : new Error(textOf(thrown));
+}
+
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return "an object that has no text was thrown";
+  }
 }
 
 /** What went wrong below, in Rust: it has no place in JavaScript. */

@@ -1,4 +1,5 @@
 import { callback } from "./checks.js";
+import { logDisposalFailure } from "./disposal.js";
 import { files, type FileListener, here, hold, letGo } from "./environment.js";
 import { errorOf, isFailure, LockError, unwrap } from "./errors.js";
 import type { Failure, NativeFileLock } from "./native.js";
@@ -121,9 +122,9 @@ export class FileLock implements AsyncDisposable {
     return { ok: answer.ok };
   }
 
-  /** Releases. Idempotent, never throws: what the system refuses becomes stale by itself. */
+  /** Releases. Idempotent, never throws: what the system refuses is logged, and becomes stale by itself. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.release().catch(() => {});
+    await this.release().catch((error) => quietly(() => logDisposalFailure(error)));
   }
 
   /** A held file keeps its object, since a collected one would give its file up; a free one keeps nothing. */

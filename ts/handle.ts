@@ -87,7 +87,7 @@ export class Lease extends Releasable implements LossListener {
       signal === undefined
         ? await client.extend(null, lockId, ttlMs, true)
         : await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, true));
-    if (isFailure(answer)) throw errorOf(answer, this.disposal, signal);
+    if (isFailure(answer)) throw errorOf(answer, this.disposal, signal, "Operation");
     if (answer.ok) return { ok: true, expiresAtMs: answer.expiresAtMs };
     this.lost(LOST);
     return refusal(answer.reason);
@@ -125,7 +125,7 @@ export class Lease extends Releasable implements LossListener {
       signal === undefined
         ? await client.release(null, lockId)
         : await cancellable(signal, (cancel) => client.release(cancel, lockId));
-    if (isFailure(answer)) throw errorOf(answer, this.disposal, signal);
+    if (isFailure(answer)) throw errorOf(answer, this.disposal, signal, "Operation");
     if (answer.ok) return { ok: true };
     this.gone = true;
     return refusal(answer.reason);

@@ -1,9 +1,9 @@
-import { Adapter } from "./adapter.js";
+import { Adapter, asLockError } from "./adapter.js";
 import { close, leaseOf, type Opened, openedOf } from "./backend.js";
 import { callback, requireBackend } from "./checks.js";
 import { dispose, type Disposal } from "./disposal.js";
 import { here, leases, storeOf } from "./environment.js";
-import { errorOf, invalid, isFailure } from "./errors.js";
+import { asError, errorOf, invalid, isFailure, type LockError } from "./errors.js";
 import { handleOf, type Lease } from "./handle.js";
 import type { Failure } from "./native.js";
 import { acquisitionOf, BACKEND_DEFAULTS, keepOf, own } from "./nouns.js";
@@ -50,8 +50,8 @@ function read(fn: unknown, config: Config): Call {
   const second = typeof acquisition === "object" ? signalOf(own(acquisition, "signal")) : undefined;
   const onReleaseError = callback("onReleaseError", own(config, "onReleaseError"));
   const onLeaseLost = callback("onLeaseLost", own(config, "onLeaseLost"));
-  refuseAborted(first);
-  refuseAborted(second);
+  refuseAborted(first, "Acquisition");
+  refuseAborted(second, "Acquisition");
   const ttlMs = own(config, "ttlMs");
   return {
     key: own(config, "key") as string,
@@ -67,7 +67,7 @@ function read(fn: unknown, config: Config): Call {
 /** The default of `onLeaseLost`: one warning, which names neither key nor lock id. */
 function warnOfLoss(): void {
   process.emitWarning(
-    "A lock was lost while its function ran: somebody else may hold it now. Watch handle.signal, use autoExtend or " +
+    "[SyncGuard] A lock was lost while its function ran: somebody else may hold it now. Watch handle.signal, use autoExtend or " +
       "a longer ttlMs, and give onLeaseLost to hear of it.",
     { type: "LeaseLost", code: "SYNCGUARD_LEASE_LOST" },
   );
@@ -88,7 +88,7 @@ async function lockNative<T>(
       ? await client.lock(null, key, ttlMs, acquisition, keep)
       : await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep));
   call.leave();
-  if (isFailure(answer)) throw errorOf(answer, { key }, signal);
+  if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
   const lease = leaseOf(parts, answer, key, call.onReleaseError);
   listen(lease, call);
   try {
@@ -136,7 +136,10 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
       lease?.lostIfPast();
       await dispose(async () => {
         const released = await here.releaseForeign(null, answer.lockId);
-        if (isFailure(released)) throw errorFrom(adapter, released, key, undefined);
+        // Whom this concerns gets what was thrown: see `reportReleaseError`.
+        if (!isFailure(released)) return;
+        const thrown = adapter.thrownFor(released);
+        throw thrown === undefined ? errorOf(released, { key }) : thrown.error;
       }, disposal);
       adapter.forget(answer.lockId);
       lease?.lostIfGone();
@@ -147,15 +150,24 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
   }
 }
 
-/** The error of a failed call: the backend's own object where it was the backend that failed. */
+/** The error of a failed acquisition: the backend's own object where it was the backend that failed with a LockError. */
 function errorFrom<C extends BackendCapabilities>(
   adapter: Adapter<C>,
   failure: Failure,
   key: string,
   signal: AbortSignal | undefined,
-): unknown {
+): LockError {
   const thrown = adapter.thrownFor(failure);
-  return thrown === undefined ? errorOf(failure, { key }, signal) : thrown.error;
+  if (thrown === undefined) return errorOf(failure, { key }, signal, "Acquisition");
+  return asLockError(thrown.error) ?? wrapped(thrown.error, failure, key);
+}
+
+/** What a JavaScript backend threw, whatever it was, as the one error of this package. */
+function wrapped(thrown: unknown, failure: Failure, key: string): LockError {
+  const error = errorOf({ ...failure, message: asError(thrown).message }, { key });
+  Object.defineProperty(error.context, "cause", { value: thrown, writable: true, configurable: true });
+  Object.defineProperty(error, "cause", { value: thrown, writable: true, configurable: true });
+  return error;
 }
 
 /**

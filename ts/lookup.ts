@@ -120,7 +120,8 @@ export async function owns<C extends BackendCapabilities>(backend: LockBackend<C
 export function hasFence<C extends BackendCapabilities>(
   result: AcquireResult<C>,
 ): result is AcquireOk<C> & { fence: Fence } {
-  return result.ok && typeof (result as { fence?: unknown }).fence === "string";
+  const { fence } = result as { fence?: unknown };
+  return result.ok && typeof fence === "string" && fence !== "";
 }
 
 function signalIn(opts: { signal?: AbortSignal } | undefined): { signal?: AbortSignal } {

@@ -93,11 +93,11 @@ export function formatFence(value: bigint | number): string {
   return unwrap(native.formatFence(value));
 }
 
-/** Warns on the console that the fences of a key come near their limit. The key appears as its hash. */
+/** Warns on the console that the fences of a key come near their limit. The line names the key. */
 export function logFenceWarning(fence: Fence | number, key: string): void {
-  const text = typeof fence === "number" ? formatFence(fence) : fence;
+  const digits = (typeof fence === "number" ? formatFence(fence) : fence).replace(/^0+(?=.)/, "");
   console.warn(
-    `[syncguard] the fence ${text} of the key with hash ${hashKey(key)} is near its limit ${FENCE_THRESHOLDS.MAX}; ` +
+    `[SyncGuard] fence=${digits} of key=${JSON.stringify(key)} is near the limit ${FENCE_THRESHOLDS.MAX}; ` +
       "move to a new key before grants fail",
   );
 }

@@ -1,7 +1,9 @@
 // The entry "syncguard/pid".
 
+import { logDisposalFailure } from "./disposal.js";
 import { claims, here, hold, letGo } from "./environment.js";
 import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
+import { quietly } from "./signals.js";
 import type { SingleInstance } from "./native.js";
 
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
@@ -79,6 +81,6 @@ async function start(dir: string, name: string): Promise<GuardHandle> {
   return {
     state: state as GuardState,
     cleanup,
-    [Symbol.asyncDispose]: () => cleanUp().catch(() => {}),
+    [Symbol.asyncDispose]: () => cleanUp().catch((error) => quietly(() => logDisposalFailure(error))),
   };
 }

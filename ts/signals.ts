@@ -14,23 +14,49 @@ export function signalOf(given: unknown): AbortSignal | undefined {
   return given as AbortSignal;
 }
 
+/** What an aborted call was about, for its message. */
+export type Aborted = "Acquisition" | "Operation";
+
 /** @internal Throws when the signal is aborted already: before anything is sent, and before arguments are checked. */
-export function refuseAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw abortedError(signal);
+export function refuseAborted(signal: AbortSignal | undefined, what: Aborted = "Operation"): void {
+  if (signal?.aborted) throw abortedError(signal, what);
 }
 
-/** @internal Makes a native call that the signal cancels. Listens only while the call runs, and never sets `onabort`. */
+/** Who listens to a signal now: however many calls share it, it has one listener of ours, and none between calls. */
+const followers = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** Calls `abort` when the signal is aborted, until the function that is answered is called. Never sets `onabort`. */
+function follow(signal: AbortSignal, abort: () => void): () => void {
+  let calls = followers.get(signal);
+  if (calls === undefined) {
+    followers.set(signal, (calls = new Set()));
+    signal.addEventListener("abort", tellFollowers);
+  }
+  calls.add(abort);
+  return () => {
+    calls.delete(abort);
+    if (calls.size > 0) return;
+    followers.delete(signal);
+    signal.removeEventListener("abort", tellFollowers);
+  };
+}
+
+function tellFollowers(this: AbortSignal, event: Event): void {
+  const signal = (event?.target ?? this) as AbortSignal;
+  for (const abort of [...(followers.get(signal) ?? [])]) abort();
+}
+
+/** @internal Makes a native call that the signal cancels. Listens only while the call runs. */
 export async function cancellable<T>(
   signal: AbortSignal,
   call: (cancel: Cancel) => Promise<T | Failure>,
 ): Promise<T | Failure> {
   const cancel = new native.Cancel();
-  const abort = () => cancel.cancel();
-  signal.addEventListener("abort", abort, { once: true });
+  const leave = follow(signal, () => cancel.cancel());
   try {
     return await call(cancel);
   } finally {
-    signal.removeEventListener("abort", abort);
+    leave();
   }
 }
 
@@ -38,15 +64,14 @@ export async function cancellable<T>(
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   refuseAborted(signal);
-  let abort!: () => void;
+  let leave!: () => void;
   const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(abortedError(signal));
+    leave = follow(signal, () => reject(abortedError(signal, "Operation")));
   });
-  signal.addEventListener("abort", abort, { once: true });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener("abort", abort);
+    leave();
   }
 }
 
@@ -61,13 +86,8 @@ export function joinSignals(
   const both = new AbortController();
   const abort = () => both.abort((first.aborted ? first : second).reason);
   if (first.aborted || second.aborted) abort();
-  first.addEventListener("abort", abort, { once: true });
-  second.addEventListener("abort", abort, { once: true });
-  const leave = () => {
-    first.removeEventListener("abort", abort);
-    second.removeEventListener("abort", abort);
-  };
-  return { signal: both.signal, leave };
+  const leaves = [follow(first, abort), follow(second, abort)];
+  return { signal: both.signal, leave: () => leaves.forEach((leave) => leave()) };
 }
 
 /**

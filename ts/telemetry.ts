@@ -3,7 +3,7 @@ import { callback, requireBackend } from "./checks.js";
 import { isHandle, releasableOf, setReleasable } from "./decorate.js";
 import { dispose, reasonOf, type Releasable } from "./disposal.js";
 import { leases } from "./environment.js";
-import { invalid, LockError } from "./errors.js";
+import { asError, invalid, type LockError } from "./errors.js";
 import { Lease, markWith } from "./handle.js";
 import { native } from "./native.js";
 import { own } from "./nouns.js";
@@ -130,7 +130,9 @@ export function withTelemetry<C extends BackendCapabilities>(
     extend: (opts: Parameters<LockBackend<C>["extend"]>[0]) =>
       observe("extend", namesIn(opts), () => backend.extend(opts), judge),
     isLocked: (opts: Parameters<LockBackend<C>["isLocked"]>[0]) =>
-      observe("isLocked", namesIn(opts), () => backend.isLocked(opts), () => ({ result: "ok" })),
+      observe("isLocked", namesIn(opts), () => backend.isLocked(opts), (locked) =>
+        locked ? { result: "ok" } : { result: "fail" },
+      ),
     lookup: (opts: never) =>
       observe("lookup", namesIn(opts), () => backend.lookup(opts), (answer) =>
         answer === null ? { result: "fail", reason: "not-found" } : { result: "ok" },
@@ -157,8 +159,8 @@ function stateOf(handle: object, lockId: string): Releasable | undefined {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof LockError) return error.code;
-  return error instanceof Error ? error.name : "Error";
+  const { name, code } = asError(error) as Partial<LockError>;
+  return name === "LockError" && typeof code === "string" ? code : String(name);
 }
 
 function namesIn(opts: object): Names {

@@ -96,7 +96,8 @@ describe('FileLock in one process', () => {
     await lock.release()
   })
 
-  test('disposal releases, is idempotent and never throws', async () => {
+  test('disposal releases, is idempotent, never throws, and logs what went wrong', async (t) => {
+    const log = t.mock.method(console, 'error', () => {})
     const path = newPath()
     const lock = await new FileLock(path).acquire()
     const { [Symbol.asyncDispose]: dispose } = lock
@@ -108,8 +109,14 @@ describe('FileLock in one process', () => {
     await lock.acquire()
     rmSync(dirname(path), { recursive: true })
     writeFileSync(dirname(path), '')
+    assert.equal(log.mock.callCount(), 0)
     await lock[Symbol.asyncDispose]()
     rmSync(dirname(path))
+    assert.equal(log.mock.callCount(), 1)
+    const [text, told] = log.mock.calls[0].arguments
+    assert.equal(text, '[SyncGuard] Lock disposal failed:')
+    assert.deepEqual({ ...told, error: typeof told.error }, { error: 'string', errorName: 'LockError', source: 'disposal' })
+    assert.match(told.error, /lease file/)
   })
 
   test('the record: the fields of Go, then ours, nanoseconds in full', async () => {

@@ -132,7 +132,7 @@ const endings = [
   ["undefined", undefined],
 ];
 for (const [what, thrown] of endings) {
-  test(`ends at once, with the very thing that was thrown: ${what}`, async () => {
+  test(`ends at once, with the very LockError or what was thrown as its cause: ${what}`, async () => {
     const backend = createMemoryBackend({
       before: async (operation) => {
         if (operation === "acquire") throw thrown;
@@ -142,7 +142,14 @@ for (const [what, thrown] of endings) {
       () => assert.fail("resolved"),
       (error) => ({ error }),
     );
-    assert.equal(outcome.error, thrown);
+    if (thrown instanceof LockError) {
+      assert.equal(outcome.error, thrown);
+    } else {
+      assert.ok(outcome.error instanceof LockError);
+      assert.equal(outcome.error.code, "Internal");
+      assert.equal(outcome.error.cause, thrown);
+      assert.equal(outcome.error.message, thrown instanceof Error ? thrown.message : String(thrown));
+    }
     assert.equal(backend.calls.acquire.length, 1);
   });
 }
@@ -162,7 +169,7 @@ test("an explicit context wins over the code: a NetworkTimeout that was not appl
 test("an acquire() that throws instead of rejecting, and one that answers nonsense, are errors", async () => {
   const bug = new Error("synchronous");
   const throwing = { ...createMemoryBackend(), acquire: () => { throw bug; } };
-  assert.equal(await lock(throwing, () => {}, { key: "k" }).catch((e) => e), bug);
+  assert.equal((await lock(throwing, () => {}, { key: "k" }).catch((e) => e)).cause, bug);
   const odd = { ...createMemoryBackend(), acquire: async () => "yes" };
   await assert.rejects(lock(odd, () => {}, { key: "k" }), { code: "Internal" });
 });

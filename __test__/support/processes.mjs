@@ -15,8 +15,8 @@ export function startProgram(name, config = {}, { env, execArgv = [] } = {}) {
 }
 
 /** Starts `node -e` with ES module source. */
-export function startSource(source, { env } = {}) {
-  return new Program(['--input-type=module', '-e', source], env)
+export function startSource(source, { env, execArgv = [] } = {}) {
+  return new Program([...execArgv, '--input-type=module', '-e', source], env)
 }
 
 class Program {

@@ -19,6 +19,7 @@ const entries = {
   "syncguard/common": [
     ...helpers, "createAutoLock", "createDisposableHandle", "attachRawData", "formatFence", "logFenceWarning",
     "checkAborted", "delay", "mergeBackendConfig", "mergeAcquisitionConfig",
+    "FAILURE_REASON", "mapToMutationResult", "mapRedisScriptResult", "mapFirestoreConditions", "mapBackendObservation",
   ],
   "syncguard/redis": ["createLock", "createRedisBackend"],
   "syncguard/postgres": ["createLock", "createPostgresBackend", "setupSchema"],

@@ -76,16 +76,15 @@ test("formatFence: 15 digits", () => {
   }
 });
 
-test("logFenceWarning: one warning, with the key's hash only", (t) => {
+test("logFenceWarning: one line that names the fence without leading zeros, and the key", (t) => {
   const warn = t.mock.method(console, "warn", () => {});
-  common.logFenceWarning("090000000000001", "secret-key");
-  common.logFenceWarning(90000000000001, "secret-key");
-  assert.equal(warn.mock.callCount(), 2);
-  for (const { arguments: [text] } of warn.mock.calls) {
-    assert.match(text, /090000000000001/);
-    assert.ok(text.includes(common.hashKey("secret-key")));
-    assert.ok(!text.includes("secret-key"));
-  }
+  common.logFenceWarning("000000123456789", "orders:7");
+  common.logFenceWarning(123456789, "orders:7");
+  common.logFenceWarning("000000000000000", "two\nlines");
+  const texts = warn.mock.calls.map(({ arguments: [text] }) => text);
+  assert.equal(texts.length, 3);
+  for (const text of texts.slice(0, 2)) assert.match(text, /^\[SyncGuard\] .*fence=123456789 .*orders:7/);
+  assert.match(texts[2], /^\[SyncGuard\] .*fence=0 [^\n]*$/);
 });
 
 test("mergeBackendConfig and mergeAcquisitionConfig fill in the defaults", () => {
