@@ -1,4 +1,5 @@
 // npm run lint: formats, lints, and the invariants that a command can check. Runs them all and names those that fail.
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { installPackages } from './prepare.mjs'
@@ -14,13 +15,25 @@ const MAY_SLEEP = [
   /(^|[/_])tests?(\/|\.rs$)/
 ]
 
-function sourcesWithSleep() {
+/** A call of one of the functions that pause, not a method or a function of that name of our own. */
+const PAUSE = /(?<![.\w]|fn )(sleep|sleep_until|interval|interval_at)\(/
+
+function sourcesThatPause() {
   return readdirSync(join(root, 'src'), { recursive: true })
     .map((name) => join('src', name))
-    .filter((name) => name.endsWith('.rs') && /\bsleep\(/.test(withoutTests(readFileSync(join(root, name), 'utf8'))))
+    .filter((name) => name.endsWith('.rs') && PAUSE.test(withoutTests(readFileSync(join(root, name), 'utf8'))))
 }
 
 const withoutTests = (source) => source.split(/^#\[cfg\(test\)\]\nmod \w+ \{/m)[0]
+
+/** Directories that only somebody's machine has. */
+const MACHINE_PATH = '(^|[^A-Za-z0-9_.}])/(work|root|Users|home/[a-z]+)(/|[^A-Za-z0-9_/.-]|$)'
+
+/** What is committed, or would be, and names one. */
+function machinePaths() {
+  const { stdout } = spawnSync('git', ['grep', '--untracked', '-nIE', MACHINE_PATH, '--', '.', ':(exclude)scripts/lint.mjs'], { cwd: root, encoding: 'utf8' })
+  return stdout.split('\n').filter(Boolean).map((line) => line.split(':').slice(0, 2).join(':'))
+}
 
 /** Whatever a workflow uses of others, unless it says which commit. */
 function unpinnedActions() {
@@ -53,7 +66,8 @@ const gates = {
   },
   'the core cannot name napi': () => refuse([...dependencies('syncguard')].filter((name) => name.startsWith('napi')), 'the core depends on'),
   'TLS by ring only': () => refuse([...dependencies('syncguard-node')].filter((name) => /^(aws-lc|openssl-sys)/.test(name)), 'banned'),
-  'nothing but the engine pauses': () => refuse(sourcesWithSleep().filter((name) => !MAY_SLEEP.some((place) => place.test(name))), 'sleep( in'),
+  'nothing but the engine pauses': () => refuse(sourcesThatPause().filter((name) => !MAY_SLEEP.some((place) => place.test(name))), 'a pause in'),
+  'no path of a machine': () => refuse(machinePaths(), 'named in'),
   'no registry in the lock file': () => refuse(readFileSync(join(root, 'package-lock.json'), 'utf8').match(/"resolved": "http[^"]*/g) ?? [], 'resolved')
 }
 

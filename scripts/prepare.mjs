@@ -1,7 +1,7 @@
 // What has to be there before anything runs: the packages, the addon, the compiled TypeScript. Makes only what is missing or stale.
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { exists, heading, root, run } from './run.mjs'
+import { exists, heading, root, run, runPersistently } from './run.mjs'
 
 /** When a file, or the newest file below a folder, changed; 0 when there is none. */
 function changed(...names) {
@@ -17,7 +17,13 @@ function newest(path) {
 export function installPackages() {
   if (changed('node_modules/.package-lock.json') >= changed('package-lock.json')) return
   heading('npm ci')
-  run('npm', ['ci', '--no-audit', '--no-fund'])
+  runPersistently('npm', ['ci', '--no-audit', '--no-fund'])
+}
+
+/** The crates of this platform, so that a registry that stumbles is not a build that fails. */
+export function fetchCrates() {
+  const [, host] = /^host: (\S+)$/m.exec(run('rustc', ['-vV'], { quiet: true }))
+  runPersistently('cargo', ['fetch', '--locked', '--quiet', '--target', host], { env: { CARGO_NET_RETRY: '10' } })
 }
 
 const addons = () => readdirSync(root).filter((name) => /^syncguard\..+\.node$/.test(name))

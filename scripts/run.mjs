@@ -13,12 +13,15 @@ export const environment = { ...process.env, PATH: path }
 
 export const heading = (text) => console.log(`\n== ${text}`)
 
-/** Runs a command of the project, its output on the screen. Throws when it fails. */
-export function run(command, args, { env, quiet = false } = {}) {
+/**
+ * Runs a command of the project, its output on the screen; `quiet`: only when it fails; `output: 'answered'`: what it
+ * writes to standard output is the answer. Throws when it fails.
+ */
+export function run(command, args, { env, quiet = false, output } = {}) {
   const result = spawnSync(command, args, {
     cwd: root,
     env: { ...environment, ...env },
-    stdio: ['ignore', quiet ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'],
+    stdio: ['ignore', quiet || output ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'],
     encoding: 'utf8',
     maxBuffer: 1 << 28
   })
@@ -26,6 +29,18 @@ export function run(command, args, { env, quiet = false } = {}) {
   if (result.status === 0) return result.stdout ?? ''
   if (quiet) process.stderr.write(`${result.stdout}${result.stderr}`)
   throw new Error(`${[command, ...args].join(' ')} ${result.signal ? `was ended by ${result.signal}` : `failed (${result.status})`}`)
+}
+
+/** As run(), some times over when it fails: for what fetches, since registries drop connections. */
+export function runPersistently(command, args, { attempts = 3, ...options } = {}) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return run(command, args, options)
+    } catch (error) {
+      if (attempt === attempts) throw error
+      console.error(`${error.message}; once more`)
+    }
+  }
 }
 
 /** As run(), while this process goes on: for commands that use servers of ours. */

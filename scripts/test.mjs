@@ -1,69 +1,58 @@
 // npm test: everything, from a fresh clone. `npm test -- contract faults` runs only those suites.
-import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
-import { installPackages, buildRelease, buildTypeScript } from './prepare.mjs'
-import { heading, main, root, run, runAlongside } from './run.mjs'
+// A failure ends its own phase and no other; all are told at the end.
+import { prepareMachine } from './machine.mjs'
+import { filesOf, nodeSuites, runNodeTests } from './node-tests.mjs'
+import { buildRelease, buildTypeScript, fetchCrates, installPackages } from './prepare.mjs'
+import { heading, main, run } from './run.mjs'
+import { runRustTests } from './rust-tests.mjs'
+import { summarise } from './summary.mjs'
 
-const nodeSuites = ['support', 'unit', 'contract', 'interop', 'lifecycle', 'faults', 'consumer']
 const suites = ['rust', 'types', ...nodeSuites]
 
-const testsOf = (suite) => {
-  const folder = join('__test__', suite)
-  if (!existsSync(join(root, folder))) return []
-  return readdirSync(join(root, folder), { recursive: true })
-    .filter((name) => name.endsWith('.test.mjs'))
-    .sort()
-    .map((name) => join(folder, name))
-}
-
-/** One server of each slow-starting kind for all files of a run. */
-async function sharedServers() {
-  const { isLeftOut } = await import('../__test__/support/needs.mjs')
-  const { FirestoreEmulator, PostgresServer } = await import('../__test__/support/servers.mjs')
-  const env = {}
-  const servers = []
-  const share = async (kind, variable, start) => {
-    if (isLeftOut(kind)) return
-    const server = await start()
-    servers.push(server)
-    env[variable] = String(server.port)
-  }
-  await share('postgres', 'SYNCGUARD_TEST_POSTGRES', () => PostgresServer.start())
-  await share('firestore', 'SYNCGUARD_TEST_FIRESTORE', () => FirestoreEmulator.start())
-  return { env, stop: () => Promise.all(servers.map((server) => server.stop())) }
-}
-
-async function runNodeTests(files) {
-  const servers = await sharedServers()
-  try {
-    const options = ['--test-concurrency=3', '--test-timeout=300000', '--test-reporter=spec']
-    await runAlongside(process.execPath, ['--test', ...options, ...files], { env: servers.env })
-  } finally {
-    await servers.stop()
-  }
-}
-
 await main(async () => {
+  const start = performance.now()
   const asked = process.argv.slice(2)
   const unknown = asked.filter((suite) => !suites.includes(suite))
   if (unknown.length > 0) throw new Error(`there is no suite ${unknown.join(', ')}; there are ${suites.join(', ')}`)
   const wanted = (suite) => asked.length === 0 || asked.includes(suite)
 
+  prepareMachine(suites.filter(wanted))
   installPackages()
+  fetchCrates()
+  const results = []
+  /** Runs a part; what it throws is a failure of that part. */
+  const phase = async (name, work) => {
+    const began = performance.now()
+    try {
+      results.push(...[await work()].flat())
+    } catch (error) {
+      console.error(`\n${error.message}`)
+      results.push({ name, passed: 0, failed: 1, skipped: 0, ms: performance.now() - began, failures: [error.message.split('\n')[0]] })
+    }
+  }
+
   if (wanted('rust')) {
     heading('Rust tests')
-    run('cargo', ['test', '--workspace', '--locked', '--quiet'])
+    await phase('rust', runRustTests)
   }
-  buildRelease()
-  buildTypeScript()
-  if (wanted('types')) {
-    heading('type tests')
-    run('npm', ['run', '--silent', 'check:ts'])
-    console.log('types: ok')
+  const ofNode = nodeSuites.filter(wanted)
+  if (wanted('types') || ofNode.length > 0) {
+    await phase('build', () => (buildRelease(), buildTypeScript(), []))
+    if (wanted('types')) {
+      heading('type tests')
+      await phase('types', () => {
+        const began = performance.now()
+        run('npm', ['run', '--silent', 'check:ts'])
+        return { name: 'types', passed: 1, failed: 0, skipped: 0, ms: performance.now() - began, failures: [] }
+      })
+    }
   }
-  const files = nodeSuites.filter(wanted).flatMap(testsOf)
-  if (files.length > 0) {
-    heading(`Node tests (${files.length} files)`)
-    await runNodeTests(files)
+  if (ofNode.length > 0) {
+    const { installRuntimes } = await import('../__test__/consumer/runtimes.mjs')
+    if (wanted('consumer')) await phase('runtimes', () => (installRuntimes(), []))
+    heading(`Node tests (${ofNode.flatMap(filesOf).length} files)`)
+    await phase('node', () => runNodeTests(ofNode))
   }
+  heading('summary')
+  if (!summarise(results, performance.now() - start)) process.exitCode = 1
 })

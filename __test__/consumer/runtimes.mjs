@@ -32,6 +32,11 @@ export function installRuntimes() {
   for (const name of ['package.json', lock]) copyFileSync(join(pinned, name), join(here, name))
   // Packages that are only binaries of Linux on x64 can't be installed elsewhere, except by force; pnpm can.
   const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--cache', join(here, 'cache'), ...(others ? [] : ['--force'])]
-  execFileSync('npm', args, { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
+  const install = () => execFileSync('npm', args, { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
+  try {
+    install()
+  } catch {
+    install() // Registries drop connections; what has arrived is kept.
+  }
   copyFileSync(join(here, lock), done)
 }

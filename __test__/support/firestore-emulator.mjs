@@ -1,7 +1,5 @@
 // The Firestore emulator of the Google Cloud CLI.
-import { existsSync, realpathSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { findProgram, howToGet } from './needs.mjs'
+import { fileBeside, findProgram, howToGet } from './needs.mjs'
 import { onFreePort, ServerProcess } from './server-process.mjs'
 
 const MAIN = 'com.google.cloud.datastore.emulator.firestore.CloudFirestore'
@@ -19,7 +17,7 @@ export class FirestoreEmulator extends ServerProcess {
   /** On the same port, with nothing in it. */
   async restart() {
     // Java itself: gcloud would start a script that starts Java, and keep both.
-    const [java, jar] = [findProgram('java'), emulatorJar()]
+    const [java, jar] = [findProgram('java'), fileBeside('firestore')]
     if (java === undefined || jar === undefined) throw howToGet('firestore', java === undefined ? 'java' : 'the emulator')
     const args = ['-Duser.language=en', '-cp', jar, MAIN, '--host=127.0.0.1', `--port=${this.port}`]
     await this.spawn(java, args, {}, () => this.#answers())
@@ -84,12 +82,4 @@ class Database {
     if (!answer.ok) throw new Error(`${method}: ${answer.status} ${await answer.text()}`)
     return answer.json()
   }
-}
-
-/** gcloud keeps its emulators beside itself, wherever it was installed. */
-function emulatorJar() {
-  const gcloud = findProgram('gcloud')
-  if (gcloud === undefined) return undefined
-  const sdk = dirname(dirname(realpathSync(gcloud)))
-  return [join(sdk, 'platform', 'cloud-firestore-emulator', 'cloud-firestore-emulator.jar')].find(existsSync)
 }

@@ -1,9 +1,9 @@
 // Which servers a run can use. A missing one is a failure that says how to get it; leaving one out is asked for by
 // name (SYNCGUARD_TEST_WITHOUT=redis,firestore) and said aloud.
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
 
-/** What there is to need, by name: the programs, the packages of Debian that have them, what to try, other ways to get it. */
+/** What there is to need, by name: programs and the packages of Debian that have them, what to try, other ways to get it. */
 export const NEEDS = JSON.parse(readFileSync(new URL('needs.json', import.meta.url), 'utf8'))
 
 const without = new Set((process.env.SYNCGUARD_TEST_WITHOUT ?? '').split(',').map((name) => name.trim()).filter(Boolean))
@@ -36,9 +36,18 @@ export function howToGet(kind, missing) {
 
 /** What it is, and where it comes from. */
 export function waysToGet(kind) {
-  const { what, packages, elsewhere } = NEEDS[kind]
-  const ways = [packages && `Debian, Ubuntu: apt-get install ${packages.join(' ')}`, elsewhere]
+  const { what, programs = {}, elsewhere } = NEEDS[kind]
+  const packages = [...new Set(Object.values(programs))]
+  const ways = [packages.length > 0 && `Debian, Ubuntu: apt-get install ${packages.join(' ')}`, elsewhere]
   return `${what} (${ways.filter(Boolean).join('; ')})`
+}
+
+/** A file that belongs to a kind and stands beside one of its programs, wherever that was installed. */
+export function fileBeside(kind) {
+  const [[name, way]] = Object.entries(NEEDS[kind].beside)
+  const path = findProgram(name)
+  const file = path && join(dirname(realpathSync(path)), way)
+  return file && existsSync(file) ? file : undefined
 }
 
 export function findProgram(name) {

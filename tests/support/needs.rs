@@ -29,8 +29,8 @@ pub fn run_with(kind: &str) -> bool {
         return false;
     }
     let need = need(kind);
-    for program in words(&need["programs"]) {
-        self::program(kind, &program);
+    for (program, _) in need["programs"].as_object().into_iter().flatten() {
+        self::program(kind, program);
     }
     if let [program, args @ ..] = &words(&need["try"])[..] {
         let quiet = Command::new(program).args(args).stderr(Stdio::null()).status();
@@ -47,7 +47,9 @@ pub fn program(kind: &str, name: &str) -> PathBuf {
 /// One sentence or two.
 pub fn how_to_get(kind: &str) -> String {
     let need = need(kind);
-    let packages = words(&need["packages"]).join(" ");
+    let mut packages: Vec<_> = need["programs"].as_object().into_iter().flatten().map(|(_, it)| it).collect();
+    packages.dedup();
+    let packages = packages.into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     let debian = (!packages.is_empty())
         .then(|| format!("Debian, Ubuntu: apt-get install {packages}, which `npm test -- rust` does"));
     let ways: Vec<_> = debian.into_iter().chain(need["elsewhere"].as_str().map(str::to_owned)).collect();
