@@ -4,18 +4,26 @@ mod support;
 
 #[path = "postgres/conformance.rs"]
 mod conformance;
+#[path = "postgres/environment.rs"]
+mod environment;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/fences.rs"]
+mod fences;
 #[path = "postgres/originals.rs"]
 mod originals;
 #[path = "postgres/poolers.rs"]
 mod poolers;
+#[path = "postgres/reconnects.rs"]
+mod reconnects;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/targets.rs"]
 mod targets;
 #[path = "postgres/wakes.rs"]
 mod wakes;
+#[path = "postgres/watchers.rs"]
+mod watchers;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation};
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, Ttl};

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::connection::{Connection, Step};
-use super::error::Failure;
+use super::error::{Failure, Kind};
 use super::lane::{Reply, Request};
 use super::record::{Stored, column, timestamp};
 use super::statements::Sql;
@@ -71,12 +71,19 @@ impl Request for Release {
         requests: &[&Release],
         connection: &mut Connection,
     ) -> Result<Vec<Reply<Mutation<()>>>, Failure> {
-        if let [only] = requests {
-            let rows = connection.run(Sql::Release, &[&only.0.as_str()]).await?;
-            return Ok(vec![Release::read(rows.first())]);
-        }
         let ids: Vec<&str> = requests.iter().map(|it| it.0.as_str()).collect();
-        let rows = connection.run(Sql::ReleaseMany, &[&ids]).await?;
+        let outcome = match ids[..] {
+            [only] => connection.run(Sql::Release, &[&only]).await,
+            _ => connection.run(Sql::ReleaseMany, &[&ids]).await,
+        };
+        let rows = match outcome {
+            // A hint is no reason to keep a lease.
+            Err(failure) if failure.kind == Kind::Untold => {
+                connection.run(Sql::ReleaseUntold, &[&ids]).await?
+            }
+            Ok(rows) if ids.len() == 1 => return Ok(vec![Release::read(rows.first())]),
+            outcome => outcome?,
+        };
         let rows = super::by_number(rows, requests.len())?;
         Ok(rows.iter().map(|row| Release::read(row.as_ref())).collect())
     }
@@ -86,7 +93,13 @@ impl Request for Release {
         key: &str,
         connection: &mut Connection,
     ) -> Result<Reply<Mutation<()>>, Failure> {
-        let row = under_lock(key, connection, Sql::Release, &[&self.0.as_str()]).await?;
+        let row = match under_lock(key, connection, Sql::Release, &[&self.0.as_str()]).await {
+            Err(failure) if failure.kind == Kind::Untold => {
+                let ids = [self.0.as_str()];
+                under_lock(key, connection, Sql::ReleaseUntold, &[&ids.as_slice()]).await?
+            }
+            row => row?,
+        };
         Ok(Release::read(row.as_ref()))
     }
 }

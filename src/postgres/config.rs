@@ -104,7 +104,7 @@ impl PostgresConfig {
             Target::Url(url) => (Parameters::from_url(&url)?, TlsFacts::default()),
             Target::Facts(facts) => from_facts(facts)?,
         };
-        parameters.complete(environment);
+        parameters.complete(environment)?;
         let parameters = &mut parameters;
         let hosts = Host::list(
             parameters.take("host").as_deref(),
@@ -124,6 +124,8 @@ impl PostgresConfig {
         }
         let url_timeout =
             parameters.take("connect_timeout").map(|text| seconds(&text)).transpose()?.flatten();
+        // Locks are written, and of several servers only one may be writable.
+        let usual = if hosts.len() > 1 { SessionKind::ReadWrite } else { SessionKind::Any };
         Ok(PostgresConfig {
             hosts,
             user: parameters.take("user"),
@@ -146,7 +148,7 @@ impl PostgresConfig {
                 .or(fallback)
                 .unwrap_or_else(|| "syncguard".to_owned()),
             options: parameters.take("options"),
-            session: session.map_or(SessionKind::Any, |index| SESSION_KINDS[index].1),
+            session: session.map_or(usual, |index| SESSION_KINDS[index].1),
             shuffle: parameters.take_choice("load_balance_hosts", &["disable", "random"])? == Some(1),
             tables,
             pool_size: pool_size as usize,
@@ -274,6 +276,70 @@ mod tests {
         assert!(matches!(&config.password, Password::Fixed(secret) if secret.reveal() == "other"));
         assert_eq!((config.application_name.as_str(), config.session), ("b", SessionKind::Any));
         assert_eq!((config.tls.mode, config.connect_timeout), (SslMode::Disable, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_service_says_what_the_target_leaves_open_and_the_environment_what_both_do() {
+        let dir = std::env::temp_dir().join(format!("syncguard-service-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (own, system) = (dir.join("own"), dir.join("pg_service.conf"));
+        let text = "# comment\n[other]\nhost=nowhere\n\n[locks]\nhost=a,b\nport=7\nuser=me\nclient_encoding=UTF8\n[locks]\nhost=late\n";
+        std::fs::write(&own, text).unwrap();
+        std::fs::write(
+            &system,
+            "[shared]\n host = c\ndbname=data\n[odd]\nnonsense=1\n[nested]\nservice=locks\n",
+        )
+        .unwrap();
+        let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+        let (own, directory) = (text(&own), text(&dir));
+        let environment = [
+            ("PGSERVICEFILE", own.as_str()),
+            ("PGSYSCONFDIR", directory.as_str()),
+            ("PGUSER", "you"),
+            ("PGDATABASE", "db"),
+        ];
+        let with = |service| [&environment[..], &[("PGSERVICE", service)]].concat();
+        let config = read("postgres://", &with("locks"));
+        assert_eq!((hosts(&config).join(" "), config.user.as_deref()), ("a:7 b:7".to_owned(), Some("me")));
+        assert_eq!(config.database.as_deref(), Some("db"));
+        let config = read("postgres://x/?service=shared", &with("locks"));
+        assert_eq!(
+            (hosts(&config).join(" "), config.database.as_deref()),
+            ("x:5432".to_owned(), Some("data"))
+        );
+        for (service, named) in [("missing", "missing"), ("odd", "nonsense"), ("nested", "service")] {
+            let environment = with(service);
+            assert!(refused("postgres://", &environment).contains(named), "{service}");
+        }
+        assert!(
+            refused("postgres://", &[("PGSERVICE", "x"), ("PGSERVICEFILE", "/nowhere/at/all")])
+                .contains("/nowhere/at/all")
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn protection_that_is_not_there_is_refused_instead_of_ignored() {
+        for variable in ["PGREQUIREAUTH", "PGREQUIREPEER", "PGSSLCRL", "PGSSLCRLDIR"] {
+            assert!(refused("postgres://h", &[(variable, "x")]).contains(variable));
+            read("postgres://h", &[(variable, "")]);
+        }
+    }
+
+    fn refused(url: &str, environment: &[(&str, &str)]) -> String {
+        let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+        let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+        let target = Target::Url(url.to_owned());
+        let error = PostgresConfig::read(target, Settings::default(), Password::None, find).unwrap_err();
+        assert_eq!(error.code(), crate::lock::Code::InvalidArgument, "{error:?}");
+        error.message().to_owned()
+    }
+
+    #[test]
+    fn several_hosts_are_asked_for_the_one_that_can_write() {
+        assert_eq!(read("postgres://a", &[]).session, SessionKind::Any);
+        assert_eq!(read("postgres://a,b", &[]).session, SessionKind::ReadWrite);
+        assert_eq!(read("postgres://a,b/?target_session_attrs=any", &[]).session, SessionKind::Any);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::error::{self, Failure};
+use super::error::{self, Failure, Kind};
 use super::session::Session;
 use super::statements::{Sql, Statements};
 
@@ -24,11 +25,19 @@ pub(super) struct Connection {
     statements: Arc<Statements>,
     prepared: [Option<Statement>; Sql::COUNT],
     pooled: bool,
+    /// When it last answered.
+    pub(super) answered: Instant,
 }
 
 impl Connection {
     pub(super) fn new(session: Session, statements: Arc<Statements>, pooled: bool) -> Connection {
-        Connection { session, statements, prepared: [const { None }; Sql::COUNT], pooled }
+        Connection {
+            session,
+            statements,
+            prepared: [const { None }; Sql::COUNT],
+            pooled,
+            answered: Instant::now(),
+        }
     }
 
     pub(super) fn place(&self) -> &str {
@@ -37,6 +46,11 @@ impl Connection {
 
     pub(super) fn is_over(&self) -> bool {
         self.session.is_over()
+    }
+
+    /// How many bytes its socket has taken.
+    pub(super) fn sent(&self) -> u64 {
+        self.session.sent()
     }
 
     /// One statement by itself: one round trip, once it is prepared.
@@ -102,7 +116,10 @@ impl Connection {
         if self.prepared[sql.index()].is_none() {
             let preparing = self.session.client.prepare_typed(self.statements.text(sql), sql.types()).await;
             // Nothing was asked to be done yet, so nothing was.
-            let statement = preparing.map_err(|error| self.failed(&error).not_applied())?;
+            let statement = preparing.map_err(|error| match self.failed(&error) {
+                failure if failure.kind == Kind::Broken => failure.unsent(),
+                failure => failure.not_applied(),
+            })?;
             self.prepared[sql.index()] = Some(statement);
         }
         Ok(())

@@ -92,14 +92,20 @@ impl Dialer {
             ref kind => std::slice::from_ref(kind),
         };
         let mut last = None;
+        let deadline = Instant::now() + self.config.connect_timeout;
+        let mut left = u32::try_from(passes.len() * hosts.len()).unwrap_or(u32::MAX);
         for kind in passes {
             for host in &hosts {
-                let opening = Session::open(&self.config, host, Arc::clone(&on_notification));
-                match tokio::time::timeout(self.config.connect_timeout, opening).await {
+                // None may use up the time of those after it.
+                let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
+                left -= 1;
+                let opening =
+                    Session::open(&self.config, host, self.is_pooled(), Arc::clone(&on_notification));
+                match tokio::time::timeout(share, opening).await {
                     Ok(Ok(session)) if session.suits(*kind) => return Ok(session),
                     Ok(Ok(_)) => {
                         last = Some(Error::unavailable(format!(
-                            "PostgreSQL at {host} is not of the kind that target_session_attrs asks for"
+                            "PostgreSQL at {host} is not of the kind that target_session_attrs asks for (read-write where several hosts are named)"
                         )));
                     }
                     // The next server would be asked with the same user and password.
@@ -107,7 +113,7 @@ impl Dialer {
                     Ok(Err(error)) => last = Some(error),
                     Err(_) => {
                         let message = format!(
-                            "PostgreSQL at {host} accepted no session within connectTimeoutMs; check the address and firewalls"
+                            "PostgreSQL at {host} accepted no session within its share of connectTimeoutMs; check the address and firewalls"
                         );
                         last = Some(Error::new(Code::NetworkTimeout, message).retryable());
                     }

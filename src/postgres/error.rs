@@ -23,6 +23,10 @@ pub(super) enum Kind {
     LostStatements,
     /// A prepared statement no longer fits the tables; on a new connection it would. Nothing was applied.
     Stale,
+    /// The connection broke before anything of the request was sent.
+    Unsent,
+    /// The notification was refused, and with it what it was to tell of.
+    Untold,
     /// A value is at fault, perhaps of one request only.
     Value,
     /// Anything else.
@@ -36,9 +40,14 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the same on a new connection may work.
-    pub(super) fn is_stale(&self) -> bool {
-        matches!(self.kind, Kind::Stale | Kind::LostStatements)
+    /// Whether nothing was applied, and the same on another connection may work.
+    pub(super) fn is_worth_another(&self) -> bool {
+        matches!(self.kind, Kind::Stale | Kind::LostStatements | Kind::Unsent)
+    }
+
+    /// For a request of which nothing was sent.
+    pub(super) fn unsent(self) -> Failure {
+        Failure { kind: Kind::Unsent, ..self.not_applied() }
     }
 
     /// For what goes before the request itself.
@@ -76,6 +85,7 @@ pub(super) fn of_statement(place: &str, error: &tokio_postgres::Error) -> Failur
     let kind = match code {
         "26000" | "42P05" => Kind::LostStatements,
         "0A000" => Kind::Stale,
+        "54000" => Kind::Untold,
         // The next connection may lead to a server that can write.
         "25006" => Kind::Broken,
         _ if code.starts_with("22") || code.starts_with("23") => Kind::Value,
@@ -162,6 +172,18 @@ fn of_server(place: &str, db: &DbError) -> Error {
         )),
         "42P01" | "3F000" => Error::invalid(format!(
             "a table of syncguard's is missing at {place}; call setupSchema once, with the same tableName, fenceTableName and schema"
+        )),
+        "3D000" => Error::invalid(format!(
+            "PostgreSQL at {place} has no database of the name that the target gives; correct it, or create the database"
+        )),
+        "42704" | "22023" => Error::invalid(format!(
+            "PostgreSQL at {place} does not know something that the settings name, such as a parameter in options; correct it"
+        )),
+        "42883" => Error::invalid(format!(
+            "a function is missing at {place}; syncguard needs PostgreSQL 12 or later, with pg_catalog in the search path, and triggers on its tables that work"
+        )),
+        "54000" => Error::unavailable(format!(
+            "PostgreSQL at {place} can't notify, since its queue of notifications is full; end the session that listens in a long transaction"
         )),
         "42703" | "42P10" => Error::invalid(format!(
             "a table at {place} lacks a column or key that syncguard needs; choose other table names and call setupSchema"

@@ -6,9 +6,9 @@ use tokio_postgres::types::ToSql;
 use super::acquire::Acquire;
 use super::change::Release;
 use super::connection::{Connection, Step};
-use super::error::Failure;
+use super::error::{Failure, Kind};
 use super::lane::Reply;
-use super::pool::Pool;
+use super::pool::{Pool, with_connection};
 use super::record::column;
 use super::statements::Sql;
 use crate::backend::{Acquired, HandedOver, Mutation};
@@ -33,34 +33,40 @@ enum Outcome {
 impl HandOver {
     /// One statement where the owner holds the key; otherwise a transaction under the key's lock.
     pub(super) async fn run(self, pool: Pool) -> Result<HandedOver> {
-        let mut lent = pool.lend().await?;
-        let mut outcome = lent.with(async |connection| self.send(connection).await).await;
-        if outcome.as_ref().is_err_and(Failure::is_stale) {
-            drop(lent);
-            lent = pool.lend().await?;
-            outcome = lent.with(async |connection| self.send(connection).await).await;
-        }
-        drop(lent);
+        let outcome = with_connection!(pool, None, |connection| self.send(connection));
         let busy = match outcome.map_err(|failure| failure.error)? {
             Outcome::Done(handed) => return Ok(handed),
             Outcome::Busy => true,
             Outcome::Unlike => false,
         };
         let _turn = pool.wait_turn().await?;
-        let mut lent = pool.lend().await?;
         if busy {
-            let outcome = lent.with(async |connection| self.send_locked(connection).await).await;
+            let outcome = with_connection!(pool, None, |connection| self.send_locked(connection));
             if let Outcome::Done(handed) = outcome.map_err(|failure| failure.error)? {
                 return Ok(handed);
             }
         }
-        let halves = lent.with(async |connection| self.send_halves(connection).await).await;
+        let halves = with_connection!(pool, None, |connection| self.send_halves(connection));
         halves.map_err(|failure| failure.error)?
     }
 
     async fn send(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
-        let rows = connection.run(Sql::HandOver, &self.parameters().each()).await?;
-        Ok(self.read(rows.first())?)
+        match connection.run(Sql::HandOver, &self.parameters().each()).await {
+            Err(failure) if failure.kind == Kind::Untold => self.send_untold(connection).await,
+            rows => Ok(self.read(rows?.first())?),
+        }
+    }
+
+    /// It is the others' turn, and they can't be told: then they find out by themselves.
+    async fn send_untold(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+        let owner = self.owner.as_str();
+        let rows = connection.run(Sql::ReleaseUntold, &[&[owner].as_slice()]).await?;
+        match Release::read(rows.first()) {
+            Reply::Answer(released) => {
+                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: 1 }))
+            }
+            Reply::Busy { .. } => Ok(Outcome::Busy),
+        }
     }
 
     async fn send_locked(&self, connection: &mut Connection) -> Result<Outcome, Failure> {

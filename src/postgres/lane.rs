@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use super::detached::Detached;
 use super::error::{self, Failure, Kind, again};
-use super::pool::{Lent, Pool};
+use super::pool::{Lent, Pool, with_connection};
 use crate::joined::{Distinct, DistinctQueue, Joinable};
 use crate::lock::{Error, Result};
 
@@ -78,7 +78,7 @@ impl<R: Request> Lane<R> {
         match free {
             Some(lent) => {
                 let pool = self.0.pool.clone();
-                Detached::new(async move { alone(&pool, lent, request).await }).await
+                Detached::new(async move { alone(&pool, Some(lent), request).await }).await
             }
             None => self.queue_up(request).await.unwrap_or_else(|_| Err(error::closed())),
         }
@@ -178,29 +178,19 @@ impl<R: Request> Job<R> {
     }
 }
 
-/// One request on a connection that is there; once more where the connection's statements were stale, and
-/// under the key's lock where somebody else was changing it.
-async fn alone<R: Request>(pool: &Pool, mut lent: Lent, request: R) -> Result<R::Answer> {
-    let mut outcome = lent.with(async |connection| R::send(&[&request], connection).await).await;
-    if outcome.as_ref().is_err_and(Failure::is_stale) {
-        drop(lent);
-        lent = pool.lend().await?;
-        outcome = lent.with(async |connection| R::send(&[&request], connection).await).await;
-    }
+/// One request on a connection that is there, and under the key's lock where somebody else was changing it.
+async fn alone<R: Request>(pool: &Pool, lent: Option<Lent>, request: R) -> Result<R::Answer> {
+    let outcome = with_connection!(pool, lent, |connection| R::send(&[&request], connection));
     match single(outcome.map_err(|failure| failure.error)?)? {
         Reply::Answer(answer) => answer,
-        Reply::Busy { key } => {
-            drop(lent);
-            locked(pool, &key, &request).await
-        }
+        Reply::Busy { key } => locked(pool, &key, &request).await,
     }
 }
 
 /// The second look, under the key's lock.
 async fn locked<R: Request>(pool: &Pool, key: &str, request: &R) -> Result<R::Answer> {
     let _turn = pool.wait_turn().await?;
-    let mut lent = pool.lend().await?;
-    let outcome = lent.with(async |connection| request.send_locked(key, connection).await).await;
+    let outcome = with_connection!(pool, None, |connection| request.send_locked(key, connection));
     match outcome.map_err(|failure| failure.error)? {
         Reply::Answer(answer) => answer,
         Reply::Busy { .. } => Err(Error::unavailable(
@@ -210,12 +200,11 @@ async fn locked<R: Request>(pool: &Pool, key: &str, request: &R) -> Result<R::An
 }
 
 /// Several requests in one statement. Where the server refuses the values of one of them, each gets its own.
-async fn together<R: Request>(pool: &Pool, mut lent: Lent, jobs: Vec<Job<R>>) {
+async fn together<R: Request>(pool: &Pool, lent: Lent, jobs: Vec<Job<R>>) {
     let requests: Vec<&R> = jobs.iter().map(|job| &job.request).collect();
-    let outcome = lent.with(async |connection| R::send(&requests, connection).await).await;
+    let outcome = with_connection!(pool, Some(lent), |connection| R::send(&requests, connection));
     match outcome {
         Ok(replies) if replies.len() == jobs.len() => {
-            drop(lent);
             for (job, reply) in jobs.into_iter().zip(replies) {
                 match reply {
                     Reply::Answer(answer) => job.answer(answer),
@@ -230,14 +219,9 @@ async fn together<R: Request>(pool: &Pool, mut lent: Lent, jobs: Vec<Job<R>>) {
             }
         }
         Ok(_) => jobs.into_iter().for_each(|job| job.answer(Err(short()))),
-        Err(failure) if failure.is_stale() || (failure.kind == Kind::Value && jobs.len() > 1) => {
-            drop(lent);
+        Err(failure) if failure.kind == Kind::Value && jobs.len() > 1 => {
             for Job { request, answer } in jobs {
-                let outcome = match pool.lend().await {
-                    Ok(lent) => alone(pool, lent, request).await,
-                    Err(error) => Err(error),
-                };
-                let _ = answer.send(outcome);
+                let _ = answer.send(alone(pool, None, request).await);
             }
         }
         Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(again(&failure.error)))),

@@ -1,52 +1,71 @@
 //! The one session that listens, and the task that keeps it: it takes and gives back the shared locks of
-//! watched keys, and comes back by itself while somebody watches.
+//! watched keys, comes back by itself while somebody watches, and ends when nobody has for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_postgres::Notification;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::dial::Dialer;
-use super::error::{Failure, again};
+use super::error::Failure;
 use super::record::column;
 use super::session::Session;
 use super::statements::Statements;
-use super::wake::{Order, Registry};
+use super::wake::{Change, Registry};
 use crate::lock::{Error, Result};
 
 /// How many keys one statement takes.
-const WIDTH: usize = 256;
+const WIDTH: usize = 64;
 /// The pauses between attempts to come back while nobody asks.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The session is asked for a sign of life at least this far apart, or after `operationTimeoutMs`.
+const SHORTEST_BEAT: Duration = Duration::from_secs(1);
 
 pub(super) struct Listener {
     dialer: Arc<Dialer>,
     statements: Arc<Statements>,
     registry: Arc<Registry>,
     live: Option<Live>,
+    /// Whether nobody watched when the session was last asked for a sign of life.
+    idle: bool,
+    /// Whether the server has no room for more locks, as far as was seen.
+    full: bool,
 }
 
 struct Live {
     session: Session,
     /// The class of the shared locks.
     class: i32,
+    /// How many locks the server has for each session, and in all.
+    share: usize,
+    room: usize,
 }
-
-/// Who waits to hear that a key is watched.
-type Waiting = Vec<(Arc<str>, oneshot::Sender<Result<()>>)>;
 
 impl Listener {
     pub(super) fn new(dialer: Arc<Dialer>, statements: Arc<Statements>, registry: Arc<Registry>) -> Listener {
-        Listener { dialer, statements, registry, live: None }
+        Listener { dialer, statements, registry, live: None, idle: false, full: false }
     }
 
-    /// Follows orders until nobody can give any.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let mut batch = Vec::new();
+    pub(super) async fn run(mut self) {
+        let registry = Arc::clone(&self.registry);
+        let mut beat = Instant::now() + self.beat();
+        let mut pause = FIRST_PAUSE;
         loop {
+            if let Err(error) = self.follow().await {
+                // What the session holds is no longer known; with it goes everything it held.
+                self.lose();
+                registry.keys().settle(&Err(error));
+                if registry.keys().is_wanted() {
+                    // Who comes meanwhile is a reason to try at once.
+                    let _ = tokio::time::timeout(pause, registry.changed.notified()).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            }
+            pause = FIRST_PAUSE;
             let over = self.live.as_ref().map(|live| live.session.over.clone());
             let lost = async move {
                 match over {
@@ -55,74 +74,43 @@ impl Listener {
                 }
             };
             tokio::select! {
-                count = orders.recv_many(&mut batch, WIDTH) => {
-                    if count == 0 {
-                        return;
-                    }
-                    self.follow(batch.drain(..)).await;
+                () = registry.changed.notified() => {}
+                () = lost => {}
+                () = tokio::time::sleep_until(beat), if self.live.is_some() => {
+                    self.look_after().await;
+                    beat = Instant::now() + self.beat();
                 }
-                () = lost => self.come_back(&mut orders).await,
             }
         }
     }
 
-    async fn follow(&mut self, orders: impl Iterator<Item = Order>) {
-        let mut waiting = Waiting::new();
-        let mut forgotten = Vec::new();
-        for order in orders {
-            match order {
-                Order::Watch { key, done } => waiting.push((key, done)),
-                Order::Forget { key } => forgotten.push(key),
-            }
-        }
-        let outcome = self.change(&waiting, forgotten).await;
-        if outcome.is_err() {
-            // What the session holds is no longer known; with it goes everything it held.
-            self.lose();
-        }
-        for (_, done) in waiting {
-            let _ = done.send(outcome.as_ref().copied().map_err(again));
-        }
+    fn beat(&self) -> Duration {
+        self.dialer.config.operation_timeout.max(SHORTEST_BEAT)
     }
 
-    async fn change(&mut self, waiting: &Waiting, forgotten: Vec<Arc<str>>) -> Result<()> {
-        let mut free = Vec::new();
-        for key in forgotten {
-            if self.registry.keys().forget(&key) {
-                free.push(key);
-            }
-        }
+    /// Makes the session hold what is watched, and nothing else.
+    async fn follow(&mut self) -> Result<()> {
         if self.live.as_ref().is_some_and(|live| live.session.is_over()) {
             self.lose();
         }
-        if self.live.is_none() && !waiting.is_empty() {
+        let mut opened = false;
+        self.full = false;
+        if self.live.is_none() && self.registry.keys().is_wanted() && !self.dialer.is_pooled() {
             self.open().await?;
-        } else if let Some(live) = &self.live
-            && !free.is_empty()
-        {
-            self.bounded(live.unlock(&free)).await?;
+            opened = true;
         }
-        let mut wanted: Vec<Arc<str>> = Vec::new();
-        for (key, _) in waiting {
-            if !self.registry.keys().is_held(key) && !wanted.contains(key) {
-                wanted.push(Arc::clone(key));
-            }
+        loop {
+            let change = self.registry.keys().next_change(WIDTH);
+            let Some(change) = change else { break };
+            self.apply(change).await?;
         }
-        self.hold(&wanted).await
-    }
-
-    /// Takes the shared locks of keys.
-    async fn hold(&self, keys: &[Arc<str>]) -> Result<()> {
-        let Some(live) = &self.live else { return Ok(()) };
-        for some in keys.chunks(WIDTH) {
-            let hashes = self.bounded(live.lock(some)).await?;
-            let mut registry = self.registry.keys();
-            hashes.into_iter().for_each(|(key, hash)| registry.hold(&key, hash));
+        if opened {
+            self.registry.keys().hint_all();
         }
         Ok(())
     }
 
-    /// A session that listens, and everything that is watched, held.
+    /// A session that listens, and holds nothing yet.
     async fn open(&mut self) -> Result<()> {
         let registry = Arc::clone(&self.registry);
         let on_notification = Arc::new(move |notification: Notification| {
@@ -131,42 +119,78 @@ impl Listener {
             }
         });
         let session = self.dialer.dial(on_notification).await?;
-        if self.dialer.is_pooled() {
+        if !self.dialer.is_pooled() {
+            self.live = Some(self.bounded(listen(session, &self.statements)).await?);
+        }
+        self.registry.keys().lose();
+        Ok(())
+    }
+
+    async fn apply(&mut self, change: Change) -> Result<()> {
+        let Some(live) = &self.live else {
+            // Nobody listens behind a pooler; and where nobody watches, there is nothing to hold.
+            change.hold.into_iter().for_each(|key| self.registry.keys().do_without(key));
+            return Ok(());
+        };
+        if !change.free.is_empty() {
+            self.bounded(live.unlock(&change.free)).await?;
+            self.registry.keys().look_again();
+            self.full = false;
+        }
+        if change.hold.is_empty() {
             return Ok(());
         }
-        let class = self.bounded(listen(&session, &self.statements)).await?;
-        self.live = Some(Live { session, class });
-        let wanted = self.registry.keys().wanted();
-        self.hold(&wanted).await?;
-        self.registry.keys().hint_all();
+        let room = if self.full { 0 } else { self.room(live, change.hold.len()).await? };
+        self.full = room < change.hold.len();
+        let (hold, without) = change.hold.split_at(room);
+        if !hold.is_empty() {
+            let (class, hashes) = self.bounded(live.lock(hold, &self.statements)).await?;
+            if class != live.class {
+                return Err(Error::unavailable(
+                    "the table of locks was made anew; the listener starts again",
+                ));
+            }
+            let mut keys = self.registry.keys();
+            hold.iter().zip(hashes).for_each(|(key, hash)| keys.hold(key, hash));
+        }
+        let mut keys = self.registry.keys();
+        without.iter().for_each(|key| keys.do_without(Arc::clone(key)));
         Ok(())
+    }
+
+    /// For how many of so many more locks the server has room: those that each session may have, and beyond them
+    /// no more than leave half of all to others.
+    async fn room(&self, live: &Live, wanted: usize) -> Result<usize> {
+        let held = self.registry.keys().held();
+        if held + wanted <= live.share {
+            return Ok(wanted);
+        }
+        let taken = self.bounded(live.taken()).await?;
+        let beyond = (live.room / 2).saturating_sub(taken);
+        Ok(wanted.min(beyond.max(live.share.saturating_sub(held))))
+    }
+
+    /// Asks whether the session still listens to the right table; ends it where nobody has watched for long.
+    async fn look_after(&mut self) {
+        let Some(live) = &self.live else { return };
+        let wanted = self.registry.keys().is_wanted();
+        let good = if wanted {
+            let class = self.bounded(live.class(&self.statements)).await;
+            class.is_ok_and(|class| class == live.class)
+        } else {
+            !self.idle
+        };
+        self.idle = !wanted;
+        if good {
+            self.registry.keys().look_again();
+        } else {
+            self.lose();
+        }
     }
 
     fn lose(&mut self) {
         self.live = None;
         self.registry.keys().lose();
-    }
-
-    /// The session is over: gets another one while somebody watches. Orders are followed meanwhile.
-    async fn come_back(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
-        self.lose();
-        let mut pause = FIRST_PAUSE;
-        let mut batch = Vec::new();
-        while self.live.is_none() && !self.registry.keys().wanted().is_empty() && !self.dialer.is_pooled() {
-            if self.open().await.is_ok() {
-                return;
-            }
-            self.lose();
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                count = orders.recv_many(&mut batch, WIDTH) => {
-                    if count == 0 {
-                        return;
-                    }
-                    self.follow(batch.drain(..)).await;
-                }
-            }
-        }
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T> {
@@ -177,27 +201,41 @@ impl Listener {
     }
 }
 
-async fn listen(session: &Session, statements: &Statements) -> Result<i32, Failure> {
+async fn listen(session: Session, statements: &Statements) -> Result<Live, Failure> {
     let rows = session.ask(&statements.wake, &[]).await?;
-    let row = rows.first().ok_or_else(|| Error::internal("PostgreSQL answered nothing to a question"))?;
+    let row = rows.first().ok_or_else(nothing)?;
     let (class, channel): (i32, &str) = (column(row, "class")?, column(row, "channel")?);
+    let count = |name| Ok::<_, Failure>(usize::try_from(column::<i64>(row, name)?).unwrap_or(usize::MAX));
+    let (share, room) = (count("share")?, count("room")?);
     session.ask(&format!("LISTEN \"{channel}\""), &[]).await?;
-    Ok(class)
+    Ok(Live { session, class, share, room })
 }
 
 impl Live {
-    /// Waits for releases that are under way.
-    async fn lock(&self, keys: &[Arc<str>]) -> Result<Vec<(Arc<str>, i32)>, Failure> {
-        let sql = "SELECT hashtext(key) AS hash, pg_advisory_lock_shared($1, hashtext(key))::text
-            FROM unnest($2) WITH ORDINALITY AS watched (key, n) ORDER BY n";
-        let rows = self.query(sql, keys).await?;
+    /// Waits for releases that are under way. Answers the class that the table has by now as well.
+    async fn lock(&self, keys: &[Arc<str>], statements: &Statements) -> Result<(i32, Vec<i32>), Failure> {
+        let rows = self.query(&statements.hold, keys).await?;
         let hashes: Result<Vec<i32>> = rows.iter().map(|row| column(row, "hash")).collect();
-        Ok(keys.iter().cloned().zip(hashes?).collect())
+        let class = rows.first().map_or(Ok(self.class), |row| column(row, "class"))?;
+        Ok((class, hashes?))
     }
 
     async fn unlock(&self, keys: &[Arc<str>]) -> Result<(), Failure> {
         let sql = "SELECT pg_advisory_unlock_shared($1, hashtext(key)) FROM unnest($2) AS watched (key)";
         self.query(sql, keys).await.map(drop)
+    }
+
+    /// The class that the table has now: another one, once it was dropped and made anew.
+    async fn class(&self, statements: &Statements) -> Result<i32, Failure> {
+        let rows = self.session.ask(&statements.wake, &[]).await?;
+        Ok(column(rows.first().ok_or_else(nothing)?, "class")?)
+    }
+
+    /// How many locks there are at the server.
+    async fn taken(&self) -> Result<usize, Failure> {
+        let rows = self.session.ask("SELECT count(*) AS taken FROM pg_locks", &[]).await?;
+        let taken: i64 = column(rows.first().ok_or_else(nothing)?, "taken")?;
+        Ok(usize::try_from(taken).unwrap_or(usize::MAX))
     }
 
     async fn query(&self, sql: &str, keys: &[Arc<str>]) -> Result<Vec<tokio_postgres::Row>, Failure> {
@@ -206,4 +244,8 @@ impl Live {
             [(&self.class, Type::INT4), (&names, Type::TEXT_ARRAY)];
         self.session.ask(sql, &parameters).await
     }
+}
+
+fn nothing() -> Error {
+    Error::internal("PostgreSQL answered nothing to a question")
 }

@@ -22,6 +22,7 @@ mod pid;
 mod pool;
 mod record;
 mod schema;
+mod service;
 mod session;
 mod statements;
 mod stream;
@@ -46,7 +47,7 @@ use self::dial::Dialer;
 use self::error::Failure;
 use self::hand_over::HandOver as HandOverWork;
 use self::lane::Lane;
-use self::pool::Pool;
+use self::pool::{Pool, with_connection};
 use self::record::{Stored, column};
 use self::statements::{Sql, Statements};
 use self::wake::Wakes;
@@ -91,6 +92,7 @@ impl PostgresBackend {
             repeatable: true,
         };
         let cleanup_in_is_locked = config.cleanup_in_is_locked;
+        let cleaner = Cleaner::new(config.fence_retention);
         let dialer = Arc::new(Dialer::new(config));
         let pool = Pool::new(Arc::clone(&dialer), Arc::clone(&statements));
         PostgresBackend {
@@ -99,7 +101,7 @@ impl PostgresBackend {
             releases: Lane::new(pool.clone()),
             extends: Lane::new(pool.clone()),
             wakes: Wakes::new(dialer, statements),
-            cleaner: Cleaner::default(),
+            cleaner,
             cleanup_in_is_locked,
             pool,
         }
@@ -119,15 +121,9 @@ impl PostgresBackend {
     async fn query(&self, sql: Sql, parameter: String) -> Result<Vec<Row>> {
         let pool = self.pool.clone();
         Detached::new(async move {
-            let mut retried = false;
-            loop {
-                let mut lent = pool.lend().await?;
-                let parameters: [&(dyn ToSql + Sync); 1] = [&parameter];
-                match lent.with(async |connection| connection.run(sql, &parameters).await).await {
-                    Err(failure) if failure.is_stale() && !retried => retried = true,
-                    outcome => return outcome.map_err(|failure| failure.error),
-                }
-            }
+            let parameters: [&(dyn ToSql + Sync); 1] = [&parameter];
+            let rows = with_connection!(pool, None, |connection| connection.run(sql, &parameters));
+            rows.map_err(|failure| failure.error)
         })
         .await
     }

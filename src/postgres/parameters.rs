@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
+use super::service;
 use crate::lock::{Error, Result};
 
 /// What may be said, the environment variable that says it where the target does not, and whether the
@@ -34,6 +35,16 @@ const KNOWN: &[(&str, Option<&str>)] = &[
     ("gssencmode", Some("PGGSSENCMODE")),
     ("pgbouncer", None),
     ("prepare", None),
+    ("service", Some("PGSERVICE")),
+    ("servicefile", Some("PGSERVICEFILE")),
+];
+
+/// Variables that ask for protection which is not there: to ignore them would be to do without it.
+const REFUSED: &[(&str, &str)] = &[
+    ("PGREQUIREAUTH", "the method of the log-in can't be restricted here, except by channel_binding"),
+    ("PGREQUIREPEER", "the account of a server behind a unix socket is not checked here"),
+    ("PGSSLCRL", "lists of revoked certificates are not read here"),
+    ("PGSSLCRLDIR", "lists of revoked certificates are not read here"),
 ];
 
 /// Parameters that change nothing here: the encoding is always UTF-8, keepalives are always on, and
@@ -118,8 +129,18 @@ impl Parameters {
         }
     }
 
-    /// Takes from the environment what the target left open.
-    pub(super) fn complete(&mut self, environment: impl Fn(&str) -> Option<String>) {
+    /// Takes from the service, then from the environment, what the target left open.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a service that is not found or not understood, and for variables of [`REFUSED`].
+    pub(super) fn complete(&mut self, environment: impl Fn(&str) -> Option<String>) -> Result<()> {
+        for (variable, why) in REFUSED {
+            if environment(variable).is_some_and(|value| !value.is_empty()) {
+                return Err(Error::invalid(format!(
+                    "{variable} is set, but {why}; unset it for this process"
+                )));
+            }
+        }
         // What drivers of Node.js call `ssl`, a switch or a mode, is the target's word on `sslmode`.
         if let Some(ssl) = self.take("ssl") {
             let mode = match ssl.as_str() {
@@ -130,7 +151,17 @@ impl Parameters {
             self.0.entry("sslmode").or_insert(mode);
         }
         let has_host = self.0.contains_key("host") || self.0.contains_key("hostaddr");
+        let (service, file) = (self.take("service"), self.take("servicefile"));
+        if let Some(service) = service.or_else(|| environment("PGSERVICE")).filter(|name| !name.is_empty()) {
+            for (name, value) in service::find(&service, file, &environment)? {
+                self.add_from_service(&service, &name, value, has_host)?;
+            }
+        }
+        let has_host = has_host || self.0.contains_key("host");
         for (name, variable) in KNOWN {
+            if matches!(*name, "service" | "servicefile") {
+                continue;
+            }
             // An address from the environment does not belong to a host that the target names.
             let foreign = *name == "hostaddr" && has_host;
             if let Some(value) =
@@ -139,6 +170,23 @@ impl Parameters {
                 self.set(name, value);
             }
         }
+        Ok(())
+    }
+
+    fn add_from_service(&mut self, service: &str, name: &str, value: String, has_host: bool) -> Result<()> {
+        let known = KNOWN.iter().map(|(known, _)| *known).find(|known| *known == name && name != "service");
+        match known {
+            // Neither what the target says nor an address that belongs to another host.
+            Some(known) if self.0.contains_key(known) || (known == "hostaddr" && has_host) => {}
+            Some(known) => self.set(known, value),
+            None if TOLERATED.contains(&name) => {}
+            None => {
+                return Err(Error::invalid(format!(
+                    "the service {service:?} has a parameter {name:?}, which is not known here"
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn take(&mut self, name: &'static str) -> Option<String> {

@@ -50,6 +50,17 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
+/// The name of the account that this process runs as.
+#[cfg(unix)]
+pub(super) fn system_user() -> Option<String> {
+    Some(nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()?.name)
+}
+
+#[cfg(not(unix))]
+pub(super) fn system_user() -> Option<String> {
+    std::env::var("USERNAME").ok()
+}
+
 #[cfg(unix)]
 fn is_private(path: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;

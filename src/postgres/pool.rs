@@ -26,7 +26,14 @@ struct Inner {
     turns: Arc<Semaphore>,
     /// Those who wait for a lock at the server must leave connections to those who don't.
     waits: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    /// When the statements that are under way were sent.
+    under_way: Vec<Instant>,
 }
 
 impl fmt::Debug for Pool {
@@ -82,6 +89,12 @@ impl Pool {
         answered.await.map_err(|_| error::closed())?
     }
 
+    /// Attempts that begin with `first`, where it is there.
+    pub(super) fn tries(&self, first: Option<Lent>) -> Tries<'_> {
+        // All that lie idle may be of no use, but not one that is opened anew.
+        Tries { pool: self, next: first, left: self.0.dialer.config.pool_size }
+    }
+
     /// A turn among those who wait for a lock at the server.
     pub(super) async fn wait_turn(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.0.waits).acquire_owned().await.map_err(|_| error::closed())
@@ -90,24 +103,99 @@ impl Pool {
     pub(super) fn close(&self) {
         self.0.turns.close();
         self.0.waits.close();
-        self.0.idle().clear();
+        self.0.idle().connections.clear();
     }
 }
 
 impl Inner {
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one used last, so that as few as possible are busy; those that died are dropped.
+    /// The one used last, so that as few as possible are busy. Those that died are dropped, and so are those that
+    /// have not answered since a statement was sent that is overdue: what hangs one connection hangs its neighbours.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        while let Some(connection) = idle.pop() {
-            if !connection.is_over() {
+        let overdue = self.dialer.config.operation_timeout.mul_f32(0.9);
+        let hung = idle.under_way.iter().min().copied().filter(|sent| sent.elapsed() >= overdue);
+        while let Some(connection) = idle.connections.pop() {
+            if !connection.is_over() && hung.is_none_or(|sent| connection.answered > sent) {
                 return Some(connection);
             }
         }
         None
+    }
+
+    /// Gives up the idle connections that have not answered since.
+    fn give_up_before(&self, sent: Instant) {
+        self.idle().connections.retain(|connection| connection.answered > sent);
+    }
+}
+
+/// Notes that a statement is under way, until it is dropped.
+struct UnderWay<'a> {
+    pool: &'a Inner,
+    sent: Instant,
+}
+
+impl UnderWay<'_> {
+    fn note(pool: &Inner) -> UnderWay<'_> {
+        let sent = Instant::now();
+        pool.idle().under_way.push(sent);
+        UnderWay { pool, sent }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.pool.idle();
+        if let Some(index) = idle.under_way.iter().position(|sent| *sent == self.sent) {
+            idle.under_way.swap_remove(index);
+        }
+    }
+}
+
+/// Does something with a connection: with the first where it is there, and with another one for as long as nothing
+/// was applied for a reason that others may not share. A macro, because the driver's futures are not general enough
+/// for a function that takes a closure.
+macro_rules! with_connection {
+    ($pool:expr, $first:expr, |$connection:ident| $work:expr) => {{
+        let mut tries = $pool.tries($first);
+        loop {
+            match tries.lend().await {
+                Err(error) => break Err(Failure::from(error)),
+                Ok(mut lent) => {
+                    let outcome = lent.with(async |$connection| $work.await).await;
+                    if !tries.go_on(&outcome) {
+                        break outcome;
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(super) use with_connection;
+
+/// Attempts of one request.
+pub(super) struct Tries<'a> {
+    pool: &'a Pool,
+    next: Option<Lent>,
+    left: usize,
+}
+
+impl Tries<'_> {
+    pub(super) async fn lend(&mut self) -> Result<Lent> {
+        match self.next.take() {
+            Some(lent) => Ok(lent),
+            None => self.pool.lend().await,
+        }
+    }
+
+    /// Whether there is to be another attempt.
+    pub(super) fn go_on<T>(&mut self, outcome: &Result<T, Failure>) -> bool {
+        let worth_it = self.left > 0 && outcome.as_ref().is_err_and(Failure::is_worth_another);
+        self.left -= usize::from(worth_it);
+        worth_it
     }
 }
 
@@ -128,16 +216,24 @@ impl Lent {
             return Err(Failure::from(Error::internal("a connection that broke was used again")));
         };
         let limit = self.pool.dialer.config.operation_timeout.saturating_add(GRACE);
-        let place = connection.place().to_owned();
+        let under_way = UnderWay::note(&self.pool);
+        let sent = connection.sent();
         let outcome = match tokio::time::timeout(limit, work(connection)).await {
+            Ok(Err(failure)) if failure.kind == Kind::Broken && connection.sent() == sent => {
+                Err(failure.unsent())
+            }
             Ok(outcome) => outcome,
-            Err(_) => Err(error::hung(&place)),
+            Err(_) => {
+                self.pool.give_up_before(under_way.sent);
+                Err(error::hung(connection.place()))
+            }
         };
+        connection.answered = Instant::now();
         if let Err(failure) = &outcome {
             if failure.kind == Kind::LostStatements {
                 self.pool.dialer.note_pooler();
             }
-            if failure.kind == Kind::Broken || failure.is_stale() {
+            if failure.kind == Kind::Broken || failure.is_worth_another() {
                 self.connection = None;
             }
         }
@@ -152,7 +248,7 @@ impl Drop for Lent {
         };
         let mut idle = self.pool.idle();
         if !self.pool.turns.is_closed() {
-            idle.push(connection);
+            idle.connections.push(connection);
         }
     }
 }

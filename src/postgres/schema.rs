@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 use super::config::PostgresConfig;
 use super::dial::Dialer;
 use super::error;
+use super::session::{Session, millis};
 use super::tables::{Identifier, Tables};
 use crate::lock::{Error, Result};
 
@@ -26,13 +27,21 @@ const FENCE_COLUMNS: &[&str] = &["fence_key", "fence", "key_debug"];
 ///
 /// # Errors
 /// `AuthFailed` where a right to create is missing, `InvalidArgument` where a table of that name has other
-/// columns, and those of connecting.
+/// columns, `NetworkTimeout` after `operationTimeoutMs`, and those of connecting.
 pub(super) async fn set_up(config: PostgresConfig) -> Result<()> {
-    let tables = config.tables.clone();
+    let (tables, limit) = (config.tables.clone(), config.operation_timeout);
     let session = Dialer::new(config).dial(Arc::new(|_| ())).await?;
+    let making = make_all(&session, &tables, millis(limit));
+    match tokio::time::timeout(limit, making).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(error::hung(&session.place).error),
+    }
+}
+
+async fn make_all(session: &Session, tables: &Tables, limit: i32) -> Result<()> {
     let mut attempt = 1;
     loop {
-        match make(&session.client, &tables).await {
+        match make(&session.client, tables, limit).await {
             Ok(columns) => return columns,
             Err(error) if attempt < ATTEMPTS && was_made_meanwhile(&error) => {
                 attempt += 1;
@@ -54,8 +63,12 @@ fn was_made_meanwhile(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| made.contains(code))
 }
 
-async fn make(client: &Client, tables: &Tables) -> Result<Result<()>, tokio_postgres::Error> {
-    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+async fn make(client: &Client, tables: &Tables, limit: i32) -> Result<Result<()>, tokio_postgres::Error> {
+    // A pooler's session has no limits of ours.
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {limit}"
+    );
+    client.batch_execute(&begin).await?;
     client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&SETUP_LOCK, Type::INT8)]).await?;
     if let Some(schema) = &tables.schema
         && !exists(client, "SELECT FROM pg_namespace WHERE nspname = $1", schema.as_str()).await?

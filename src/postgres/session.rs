@@ -16,7 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::config::{PostgresConfig, SessionKind};
 use super::error::Failure;
 use super::host::Host;
-use super::stream::{self, Stream};
+use super::passfile::system_user;
+use super::stream::{self, Sent, Stream};
 use super::tls::SslMode;
 use super::{error, pid};
 use crate::lock::{Error, Result};
@@ -34,6 +35,7 @@ pub(super) struct Session {
     pub(super) pooled: bool,
     standby: bool,
     read_only: bool,
+    sent: Sent,
     /// Cancelled when the session is over, whoever ended it.
     pub(super) over: CancellationToken,
     _ends: DropGuard,
@@ -49,6 +51,11 @@ impl Session {
             SessionKind::Primary => !self.standby,
             SessionKind::Standby | SessionKind::PreferStandby => self.standby,
         }
+    }
+
+    /// How many bytes its socket has taken.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.bytes()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -68,31 +75,34 @@ impl Session {
         .boxed()
     }
 
-    /// Connects, logs in and prepares the session.
+    /// Connects, logs in and prepares the session, unless it is a pooler's: `pooled` where that is known.
     pub(super) fn open<'a>(
         config: &'a PostgresConfig,
         host: &'a Host,
+        pooled: bool,
         on_notification: OnNotification,
     ) -> BoxFuture<'a, Result<Session>> {
-        Session::log_in(config, host, on_notification).boxed()
+        Session::log_in(config, host, pooled, on_notification).boxed()
     }
 
     async fn log_in(
         config: &PostgresConfig,
         host: &Host,
+        pooled: bool,
         on_notification: OnNotification,
     ) -> Result<Session> {
         let place: Arc<str> = host.to_string().into();
         let mut settings = Config::new();
         settings.application_name(&config.application_name).channel_binding(config.channel_binding);
-        config.user.as_ref().map(|user| settings.user(user));
+        let user = user(config).await;
+        user.as_ref().map(|user| settings.user(user));
         config.database.as_ref().map(|database| settings.dbname(database));
         config.options.as_ref().map(|options| settings.options(options));
-        if let Some(password) = password(config, host).await? {
+        if let Some(password) = password(config, host, user).await? {
             settings.password(password.reveal());
         }
         let over = CancellationToken::new();
-        let stream = connect(host, &place).await?;
+        let (stream, sent) = connect(host, &place).await?;
         let client = match (host, config.tls.mode) {
             (Host::Unix { .. }, _) | (_, SslMode::Disable) => {
                 settings.ssl_mode(DriverSslMode::Disable);
@@ -123,7 +133,14 @@ impl Session {
             }
         };
         let ends = over.clone().drop_guard();
-        prepare(config, client, place, over, ends).await
+        let met = meet(config, &client, &place).await?;
+        let pooled = pooled || met.pooled;
+        if !pooled {
+            // Not before it is known to be ours: whatever is set stays for the next client of a pool.
+            set_up(config, &client, &place).await?;
+        }
+        let Met { standby, read_only, .. } = met;
+        Ok(Session { client, place, pooled, standby, read_only, sent, over, _ends: ends })
     }
 }
 
@@ -136,31 +153,35 @@ fn ask<'a>(
     client.query_typed(sql, parameters).boxed()
 }
 
-/// Sets the session up and finds out what it leads to.
-async fn prepare(
-    config: &PostgresConfig,
-    client: Client,
-    place: Arc<str>,
-    over: CancellationToken,
-    ends: DropGuard,
-) -> Result<Session> {
-    let limit = millis(config.operation_timeout).to_string();
+/// What a session leads to.
+struct Met {
+    pooled: bool,
+    standby: bool,
+    read_only: bool,
+}
+
+/// Finds out what the session leads to, and leaves no trace.
+async fn meet(config: &PostgresConfig, client: &Client, place: &str) -> Result<Met> {
     let announced = pid::announced(&client.cancel_token()).await;
-    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&limit, Type::TEXT)];
-    let rows = ask(&client, include_str!("sql/session.sql"), &parameters).await;
-    let rows = rows.map_err(|error| error::of_connect(&place, &error))?;
+    let rows = ask(client, include_str!("sql/meet.sql"), &[]).await;
+    let rows = rows.map_err(|error| error::of_connect(place, &error))?;
     let row = rows.first().ok_or_else(|| Error::internal("PostgreSQL answered nothing to a question"))?;
     let unreadable = |error| Error::internal("PostgreSQL answered something else").because(error);
     let pid: i32 = row.try_get("pid").map_err(unreadable)?;
-    Ok(Session {
-        pooled: config.pooler.unwrap_or(announced.is_some_and(|announced| announced != pid)),
+    Ok(Met {
+        // A pooler announces a number of its own, or none.
+        pooled: config.pooler.unwrap_or(announced != Some(pid)),
         standby: row.try_get("standby").map_err(unreadable)?,
         read_only: row.try_get("read_only").map_err(unreadable)?,
-        client,
-        place,
-        over,
-        _ends: ends,
     })
+}
+
+/// Sets up a session that is ours alone.
+async fn set_up(config: &PostgresConfig, client: &Client, place: &str) -> Result<()> {
+    let limit = millis(config.operation_timeout).to_string();
+    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&limit, Type::TEXT)];
+    let set = ask(client, include_str!("sql/session.sql"), &parameters).await;
+    set.map(drop).map_err(|error| error::of_connect(place, &error))
 }
 
 /// What `statement_timeout` can be; zero would be none.
@@ -168,29 +189,34 @@ pub(super) fn millis(time: std::time::Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
 }
 
-async fn password(config: &PostgresConfig, host: &Host) -> Result<Option<Secret>> {
+/// Who logs in: whoever runs this, as libpq has it, where nobody is named.
+async fn user(config: &PostgresConfig) -> Option<String> {
+    match &config.user {
+        Some(user) => Some(user.clone()),
+        // The system may have to ask a directory.
+        None => tokio::task::spawn_blocking(system_user).await.ok().flatten(),
+    }
+}
+
+async fn password(config: &PostgresConfig, host: &Host, user: Option<String>) -> Result<Option<Secret>> {
     if let Some(password) = config.password.get().await? {
         return Ok(Some(password));
     }
-    let (Some(file), Some(user)) = (&config.passfile, &config.user) else { return Ok(None) };
-    let database = config.database.as_ref().unwrap_or(user);
-    Ok(match host {
-        Host::Tcp { name, port, .. } => file.find(name, *port, database, user),
-        Host::Unix { directory, port } => file.find(&directory.to_string_lossy(), *port, database, user),
-    })
+    let (Some(file), Some(user)) = (config.passfile.clone(), user) else { return Ok(None) };
+    let database = config.database.clone().unwrap_or_else(|| user.clone());
+    let (name, port) = match host {
+        Host::Tcp { name, port, .. } => (name.clone(), *port),
+        Host::Unix { directory, port } => (directory.to_string_lossy().into_owned(), *port),
+    };
+    let found = tokio::task::spawn_blocking(move || file.find(&name, port, &database, &user)).await;
+    found.map_err(|error| Error::internal("the password file can't be read").because(error))
 }
 
 /// The first address that accepts.
-async fn connect(host: &Host, place: &str) -> Result<Box<dyn Stream>> {
+async fn connect(host: &Host, place: &str) -> Result<(Box<dyn Stream>, Sent)> {
     let unreachable = |error: std::io::Error| error::of_socket(place, &error);
-    let mut last = None;
-    for address in stream::resolve(host).await.map_err(unreachable)? {
-        match stream::open(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(unreachable(last.unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))))
+    let addresses = stream::resolve(host).await.map_err(unreachable)?;
+    stream::open(addresses).await.map_err(unreachable)
 }
 
 /// Reads and writes in a task of its own until either side ends it.

@@ -13,6 +13,8 @@ pub(super) enum Sql {
     AcquireMany,
     Release,
     ReleaseMany,
+    /// As `ReleaseMany`, where nobody can be notified.
+    ReleaseUntold,
     Extend,
     ExtendMany,
     HandOver,
@@ -20,6 +22,7 @@ pub(super) enum Sql {
     LookUpId,
     CleanUp,
     CleanUpKey,
+    CleanUpFences,
     LockKey,
 }
 
@@ -38,13 +41,14 @@ impl Sql {
                 &[Type::TEXT_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY]
             }
             Sql::Release | Sql::LookUpKey | Sql::LookUpId | Sql::LockKey => &[Type::TEXT],
-            Sql::ReleaseMany => &[Type::TEXT_ARRAY],
+            Sql::ReleaseMany | Sql::ReleaseUntold => &[Type::TEXT_ARRAY],
             Sql::Extend => &[Type::TEXT, Type::INT8],
             Sql::ExtendMany => &[Type::TEXT_ARRAY, Type::INT8_ARRAY],
             Sql::HandOver => {
                 &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8, Type::TEXT, Type::TEXT, Type::INT8]
             }
             Sql::CleanUp => &[Type::INT8],
+            Sql::CleanUpFences => &[Type::INT8, Type::INT8, Type::INT8],
             Sql::CleanUpKey => &[Type::TEXT, Type::TEXT],
         }
     }
@@ -54,7 +58,7 @@ impl Sql {
             Sql::Acquire => include_str!("sql/acquire_one.sql"),
             Sql::AcquireMany => include_str!("sql/acquire.sql"),
             Sql::Release => include_str!("sql/release_one.sql"),
-            Sql::ReleaseMany => include_str!("sql/release.sql"),
+            Sql::ReleaseMany | Sql::ReleaseUntold => include_str!("sql/release.sql"),
             Sql::Extend => include_str!("sql/extend_one.sql"),
             Sql::ExtendMany => include_str!("sql/extend.sql"),
             Sql::HandOver => include_str!("sql/hand_over.sql"),
@@ -62,6 +66,7 @@ impl Sql {
             Sql::LookUpId => include_str!("sql/look_up_id.sql"),
             Sql::CleanUp => include_str!("sql/clean_up.sql"),
             Sql::CleanUpKey => include_str!("sql/clean_up_key.sql"),
+            Sql::CleanUpFences => include_str!("sql/clean_up_fences.sql"),
             Sql::LockKey => include_str!("sql/lock_key.sql"),
         }
     }
@@ -75,7 +80,7 @@ impl Sql {
          WITH ORDINALITY AS r (key, lock_id, ttl_ms, user_key, fence_key, n)
     ORDER BY hashtext(key)"
             }
-            Sql::ReleaseMany => {
+            Sql::ReleaseMany | Sql::ReleaseUntold => {
                 "SELECT n - 1 AS n, lock_id FROM unnest($1::text[]) WITH ORDINALITY AS r (lock_id, n)"
             }
             Sql::ExtendMany => {
@@ -88,8 +93,19 @@ impl Sql {
 
     fn order(self) -> &'static str {
         match self {
-            Sql::ReleaseMany | Sql::ExtendMany => "ORDER BY hashtext(l.key)",
+            Sql::ReleaseMany | Sql::ReleaseUntold | Sql::ExtendMany => "ORDER BY hashtext(l.key)",
             _ => "",
+        }
+    }
+
+    /// Whom a release tells, in `release.sql`.
+    fn told(self) -> &'static str {
+        match self {
+            Sql::ReleaseUntold => "false",
+            _ => {
+                "CASE WHEN freed.key IS NOT NULL AND NOT pg_try_advisory_xact_lock({class}, hashtext(freed.key))
+            THEN pg_notify({channel}, hashtext(freed.key)::text) END IS NOT NULL"
+            }
         }
     }
 
@@ -98,6 +114,7 @@ impl Sql {
         Sql::AcquireMany,
         Sql::Release,
         Sql::ReleaseMany,
+        Sql::ReleaseUntold,
         Sql::Extend,
         Sql::ExtendMany,
         Sql::HandOver,
@@ -105,6 +122,7 @@ impl Sql {
         Sql::LookUpId,
         Sql::CleanUp,
         Sql::CleanUpKey,
+        Sql::CleanUpFences,
         Sql::LockKey,
     ];
 }
@@ -117,8 +135,11 @@ pub(super) struct Statements {
     pub(super) begin: String,
     /// The same where sessions are a pooler's and keep no settings.
     pub(super) begin_pooled: String,
-    /// The class of the advisory locks that waiters share, and the channel of their notifications.
+    /// The class of the advisory locks that waiters share, the channel of their notifications, and how many locks
+    /// the server has room for.
     pub(super) wake: String,
+    /// Takes the shared locks of keys ($2) in a class ($1), and says which class it would be now.
+    pub(super) hold: String,
 }
 
 impl Statements {
@@ -134,6 +155,7 @@ impl Statements {
             sql.source()
                 .replace("{requests}", sql.requests())
                 .replace("{order}", sql.order())
+                .replace("{told}", sql.told())
                 .replace("{readable}", include_str!("sql/readable.sql").trim_end())
                 .replace("{readable_row}", include_str!("sql/readable_row.sql").trim_end())
                 .replace("{locks}", &locks)
@@ -150,7 +172,8 @@ impl Statements {
             texts: texts.into(),
             begin: begin(include_str!("sql/begin.sql")),
             begin_pooled: begin(include_str!("sql/begin_pooled.sql")),
-            wake: format!("SELECT {class} AS class, {channel} AS channel"),
+            hold: include_str!("sql/hold.sql").replace("{class}", &class),
+            wake: include_str!("sql/wake.sql").replace("{class}", &class).replace("{channel}", &channel),
         }
     }
 

@@ -2,17 +2,21 @@
 //!
 //! A watcher LISTENs and then holds a shared advisory lock of the key; a release notifies where it can't
 //! get that lock alone. So commits carry notifications, which serialise them, only where somebody waits.
+//!
+//! Watchers come and go in the registry at any moment; the listener's task makes what its session holds follow.
+//! So whoever leaves, at whatever point, leaves nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::Dialer;
-use super::error;
-use super::listener;
+use super::error::{self, again};
+use super::listener::Listener;
 use super::statements::Statements;
 use crate::backend::Watch;
 use crate::lock::{Key, Result, postgres_keys};
@@ -25,35 +29,49 @@ struct Shared {
     registry: Arc<Registry>,
     dialer: Arc<Dialer>,
     statements: Arc<Statements>,
-    /// To the listener's task, once there is one.
-    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+    /// The listener's, once there is one.
+    task: Mutex<Option<JoinHandle<()>>>,
     closed: CancellationToken,
     _ends: DropGuard,
 }
 
-/// What the listener's task is told.
-pub(super) enum Order {
-    /// Take the key's shared lock, and say when it is had.
-    Watch { key: Arc<str>, done: oneshot::Sender<Result<()>> },
-    /// Nobody may be watching the key any more.
-    Forget { key: Arc<str> },
-}
-
 /// Who watches what. The task changes what is held, watchers come and go.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<Keys>);
+pub(super) struct Registry {
+    keys: Mutex<Keys>,
+    /// Tells the task that something has changed.
+    pub(super) changed: Notify,
+}
 
 #[derive(Default)]
 pub(super) struct Keys {
     by_name: HashMap<Arc<str>, Watched>,
     by_hash: HashMap<i32, Vec<Arc<str>>>,
+    /// Keys that the task has to look at.
+    changed: VecDeque<Arc<str>>,
+    /// Watched keys for whose locks the server has no room.
+    without_room: Vec<Arc<str>>,
+    held: usize,
+    /// How many keys have been watched so far.
+    count: u64,
 }
 
 #[derive(Default)]
 struct Watched {
+    /// Which of the watched keys it was: those that came first go first.
+    number: u64,
     hints: Vec<Arc<Notify>>,
+    /// Those who want to know when the lock is held.
+    waiting: Vec<oneshot::Sender<Result<()>>>,
     /// The hash of the lock that the listener's session holds.
     held: Option<i32>,
+}
+
+/// What the session has to do.
+#[derive(Default)]
+pub(super) struct Change {
+    pub(super) free: Vec<Arc<str>>,
+    pub(super) hold: Vec<Arc<str>>,
 }
 
 impl fmt::Debug for Wakes {
@@ -69,13 +87,14 @@ impl Wakes {
             registry: Arc::default(),
             dialer,
             statements,
-            orders: Mutex::default(),
+            task: Mutex::default(),
             _ends: closed.clone().drop_guard(),
             closed,
         }))
     }
 
-    /// Answers once no later release of the key can be missed.
+    /// Answers once no later release of the key can be missed; also where the server has no room for another
+    /// watched key, or a pooler lets no hints through: then waiters look again by timer.
     ///
     /// # Errors
     /// Those of connecting, and of the server's refusals; `InvalidArgument` once closed.
@@ -85,23 +104,18 @@ impl Wakes {
         }
         let hints = Arc::new(Notify::new());
         if self.0.dialer.is_pooled() {
-            // LISTEN reaches nobody through a pooler; waiters look again by timer.
             return Ok(Watch::new(hints, ()));
         }
         let name: Arc<str> = postgres_keys(key)?.lock.into();
-        let held = self.0.registry.keys().add(&name, &hints);
-        let orders = self.orders();
-        let subscription = Subscription {
-            registry: Arc::clone(&self.0.registry),
-            orders: orders.clone(),
-            name: Arc::clone(&name),
-            hints: Arc::clone(&hints),
-        };
-        if !held {
-            let (done, answered) = oneshot::channel();
-            // Without a task there is no answer either.
-            let _ = orders.send(Order::Watch { key: name, done });
-            answered.await.map_err(|_| error::closed())??;
+        let answered = self.0.registry.add(&name, &hints);
+        let registry = Arc::clone(&self.0.registry);
+        let subscription = Subscription { registry, name, hints: Arc::clone(&hints) };
+        self.listen();
+        if let Some(answered) = answered {
+            tokio::select! {
+                answer = answered => answer.map_err(|_| error::closed())??,
+                () = self.0.closed.cancelled() => return Err(error::closed()),
+            }
         }
         Ok(Watch::new(hints, subscription))
     }
@@ -122,87 +136,145 @@ impl Wakes {
         self.0.closed.cancel();
     }
 
-    /// The way to the listener's task, which is started where there is none.
-    fn orders(&self) -> mpsc::UnboundedSender<Order> {
-        let mut orders = self.0.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
-            return orders.clone();
+    /// Sees to it that the listener's task runs.
+    fn listen(&self) {
+        let mut task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
         }
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let listener = listener::Listener::new(
-            Arc::clone(&self.0.dialer),
-            Arc::clone(&self.0.statements),
-            Arc::clone(&self.0.registry),
-        );
-        let closed = self.0.closed.clone();
-        tokio::spawn(async move {
+        let registry = Arc::clone(&self.0.registry);
+        // What a task held that ended with its runtime went with its session.
+        registry.keys().lose();
+        let (dialer, statements) = (Arc::clone(&self.0.dialer), Arc::clone(&self.0.statements));
+        let (listener, closed) = (Listener::new(dialer, statements, registry), self.0.closed.clone());
+        *task = Some(tokio::spawn(async move {
             tokio::select! {
-                () = listener.run(receiver) => {}
+                () = listener.run() => {}
                 () = closed.cancelled() => {}
             }
-        });
-        *orders = Some(sender.clone());
-        sender
+        }));
     }
 }
 
 impl Registry {
     pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers what to wait for, unless the key's lock is held already.
+    fn add(&self, key: &Arc<str>, hints: &Arc<Notify>) -> Option<oneshot::Receiver<Result<()>>> {
+        let mut keys = self.keys();
+        keys.count += 1;
+        let number = keys.count;
+        let new = || Watched { number, ..Watched::default() };
+        let watched = keys.by_name.entry(Arc::clone(key)).or_insert_with(new);
+        watched.hints.push(Arc::clone(hints));
+        if watched.held.is_some() {
+            return None;
+        }
+        let (done, answered) = oneshot::channel();
+        watched.waiting.push(done);
+        keys.changed.push_back(Arc::clone(key));
+        drop(keys);
+        self.changed.notify_one();
+        Some(answered)
+    }
+
+    fn remove(&self, key: &Arc<str>, hints: &Arc<Notify>) {
+        let mut keys = self.keys();
+        let Some(watched) = keys.by_name.get_mut(key) else { return };
+        watched.hints.retain(|it| !Arc::ptr_eq(it, hints));
+        if watched.hints.is_empty() {
+            keys.changed.push_back(Arc::clone(key));
+            drop(keys);
+            self.changed.notify_one();
+        }
     }
 }
 
 impl Keys {
-    /// True where the key's lock is held already.
-    fn add(&mut self, key: &Arc<str>, hints: &Arc<Notify>) -> bool {
-        let watched = self.by_name.entry(Arc::clone(key)).or_default();
-        watched.hints.push(Arc::clone(hints));
-        watched.held.is_some()
+    pub(super) fn is_wanted(&self) -> bool {
+        self.by_name.values().any(|watched| !watched.hints.is_empty())
     }
 
-    fn remove(&mut self, key: &str, hints: &Arc<Notify>) -> bool {
-        let Some(watched) = self.by_name.get_mut(key) else { return false };
-        watched.hints.retain(|it| !Arc::ptr_eq(it, hints));
-        watched.hints.is_empty()
+    /// How many locks the session holds.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
-    pub(super) fn is_held(&self, key: &str) -> bool {
-        self.by_name.get(key).is_some_and(|watched| watched.held.is_some())
-    }
-
-    /// The keys that somebody watches; those that nobody does are forgotten.
-    pub(super) fn wanted(&mut self) -> Vec<Arc<str>> {
-        self.by_name.retain(|_, watched| !watched.hints.is_empty());
-        self.by_name.keys().cloned().collect()
-    }
-
-    pub(super) fn hold(&mut self, key: &Arc<str>, hash: i32) {
-        // The entry stays also where the watcher has gone: its order to forget comes later.
-        self.by_name.entry(Arc::clone(key)).or_default().held = Some(hash);
-        self.by_hash.entry(hash).or_default().push(Arc::clone(key));
-    }
-
-    /// Forgets a key that nobody watches; true when its lock is held.
-    pub(super) fn forget(&mut self, key: &str) -> bool {
-        if self.by_name.get(key).is_none_or(|watched| !watched.hints.is_empty()) {
-            return false;
+    /// What is to be done for at most so many keys that have changed; `None` when there are none.
+    pub(super) fn next_change(&mut self, width: usize) -> Option<Change> {
+        let mut change = Change::default();
+        if self.changed.is_empty() {
+            return None;
         }
-        let held = self.by_name.remove(key).and_then(|watched| watched.held);
-        if let Some(hash) = held
-            && let Some(keys) = self.by_hash.get_mut(&hash)
-        {
+        let names: Vec<_> = self.changed.drain(..width.min(self.changed.len())).collect();
+        for name in names {
+            let Some(watched) = self.by_name.get_mut(&name) else { continue };
+            match (watched.hints.is_empty(), watched.held) {
+                (true, held) => {
+                    self.by_name.remove(&name);
+                    if let Some(hash) = held {
+                        self.forget(&name, hash);
+                        change.free.push(name);
+                    }
+                }
+                (false, Some(_)) => watched.settle(&Ok(())),
+                (false, None) if change.hold.contains(&name) => {}
+                (false, None) => change.hold.push(name),
+            }
+        }
+        Some(change)
+    }
+
+    fn forget(&mut self, key: &str, hash: i32) {
+        self.held -= 1;
+        if let Some(keys) = self.by_hash.get_mut(&hash) {
             keys.retain(|it| **it != *key);
             if keys.is_empty() {
                 self.by_hash.remove(&hash);
             }
         }
-        held.is_some()
     }
 
-    /// The session is over, and all it held.
+    /// The session holds the key's lock. Where the watchers have left meanwhile, that is a change to come.
+    pub(super) fn hold(&mut self, key: &Arc<str>, hash: i32) {
+        let watched = self.by_name.entry(Arc::clone(key)).or_default();
+        watched.held = Some(hash);
+        watched.settle(&Ok(()));
+        self.held += 1;
+        self.by_hash.entry(hash).or_default().push(Arc::clone(key));
+    }
+
+    /// There is no room for the key's lock: its watchers go by timer until there is.
+    pub(super) fn do_without(&mut self, key: Arc<str>) {
+        if let Some(watched) = self.by_name.get_mut(&key) {
+            watched.settle(&Ok(()));
+            self.without_room.push(key);
+        }
+    }
+
+    /// Some room was made: those without get another look.
+    pub(super) fn look_again(&mut self) {
+        let names = std::mem::take(&mut self.without_room);
+        self.changed.extend(names);
+    }
+
+    /// The session is over, and all it held: everything has changed.
     pub(super) fn lose(&mut self) {
         self.by_hash.clear();
+        self.held = 0;
+        self.without_room.clear();
+        self.by_name.retain(|_, watched| !watched.hints.is_empty());
         self.by_name.values_mut().for_each(|watched| watched.held = None);
+        let mut names: Vec<_> = self.by_name.iter().map(|(name, it)| (it.number, Arc::clone(name))).collect();
+        names.sort_unstable_by_key(|(number, _)| *number);
+        self.changed = names.into_iter().map(|(_, name)| name).collect();
+    }
+
+    /// Answers all who wait.
+    pub(super) fn settle(&mut self, outcome: &Result<()>) {
+        self.by_name.values_mut().for_each(|watched| watched.settle(outcome));
     }
 
     pub(super) fn hint(&self, hash: i32) {
@@ -220,20 +292,24 @@ impl Watched {
     fn hint(&self) {
         self.hints.iter().for_each(|hints| hints.notify_one());
     }
+
+    fn settle(&mut self, outcome: &Result<()>) {
+        for waiting in self.waiting.drain(..) {
+            // Who waited may have gone.
+            let _ = waiting.send(outcome.as_ref().copied().map_err(again));
+        }
+    }
 }
 
 /// One watcher's share in a key.
 struct Subscription {
     registry: Arc<Registry>,
-    orders: mpsc::UnboundedSender<Order>,
     name: Arc<str>,
     hints: Arc<Notify>,
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if self.registry.keys().remove(&self.name, &self.hints) {
-            let _ = self.orders.send(Order::Forget { key: Arc::clone(&self.name) });
-        }
+        self.registry.remove(&self.name, &self.hints);
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Backend, Owner};
+use syncguard::backend::{Backend, HandOver, LookupBy, Owner};
 use syncguard::postgres::PostgresBackend;
 use syncguard::settings::Setting;
 
@@ -106,7 +106,8 @@ impl PgBouncer {
         crate::support::postgres_server::give_away(&dir);
         std::fs::write(dir.path().join("users"), "\"tester\" \"\"\n").unwrap();
         let ini = format!(
-            "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+            "[databases]\npostgres = host=127.0.0.1 port={0} dbname=postgres\n\
+             single = host=127.0.0.1 port={0} dbname=postgres pool_size=1\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nauth_type = any\nauth_file = {dir}/users\npool_mode = transaction\n\
              default_pool_size = 3\nunix_socket_dir =\nlogfile = {dir}/log\nuser = nobody\n",
             server.port,
@@ -164,4 +165,124 @@ async fn two_processes_share_sessions_of_pgbouncer() {
     for worker in workers {
         worker.await.unwrap();
     }
+}
+
+/// What another client of the pool finds in its session: all that a `SET` has left, but for what the pooler itself
+/// sets for each client; and statements, channels and locks.
+const LEFT: &str = "SELECT concat_ws(' ',
+    (SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings
+     WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone',
+         'standard_conforming_strings')),
+    current_setting('synchronous_commit'),
+    (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_listening_channels()),
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'))";
+
+/// A second client of a pool that has one session.
+struct Neighbour(tokio_postgres::Client);
+
+impl Neighbour {
+    async fn of(bouncer: &PgBouncer) -> Neighbour {
+        let config = format!("host=127.0.0.1 port={} user=tester dbname=single", bouncer.port);
+        let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        Neighbour(client)
+    }
+
+    async fn finds_nothing(&self, after: &str) {
+        let messages = self.0.simple_query(LEFT).await.unwrap();
+        let row = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(row, Some("off 0 0 0"), "after {after}");
+    }
+}
+
+#[tokio::test]
+async fn another_client_of_the_pool_finds_nothing_of_ours() {
+    if !needs::run_with("pgbouncer") {
+        return;
+    }
+    let server = PostgresServer::start();
+    let client = server.client().await;
+    // What the pool's sessions have of their own must stay, also while our transactions are safer.
+    client.batch_execute("ALTER ROLE tester SET synchronous_commit = off").await.unwrap();
+    let bouncer = PgBouncer::start(&server);
+    let neighbour = Neighbour::of(&bouncer).await;
+    neighbour.finds_nothing("nothing").await;
+    let url = format!("postgres://tester@127.0.0.1:{}/single", bouncer.port);
+    // The first contact, which can't know yet what it meets.
+    backend(&url).lookup(LookupBy::Key(&key("a"))).await.unwrap_err();
+    neighbour.finds_nothing("a first contact").await;
+    PostgresBackend::setup_schema(crate::config(&url, &[])).await.unwrap();
+    neighbour.finds_nothing("setupSchema").await;
+    let watch = backend(&url).watch(&key("a")).await.unwrap();
+    neighbour.finds_nothing("a watch as the first contact").await;
+    drop(watch);
+
+    client
+        .batch_execute(
+            "CREATE TABLE seen (durable text);
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+             CREATE TRIGGER see BEFORE INSERT OR UPDATE ON syncguard_locks FOR EACH ROW EXECUTE FUNCTION see()",
+        )
+        .await
+        .unwrap();
+    let backend = backend_with(&url, &[("cleanupInIsLocked", Setting::Flag(true))]);
+    let lease = take(&backend, "a").await;
+    neighbour.finds_nothing("an acquire").await;
+    assert_held(&backend.acquire(&request("a")).await.unwrap());
+    neighbour.finds_nothing("a refused acquire").await;
+    let owner = Owner::from(lease);
+    assert_done(&backend.extend(&owner, ttl(60_000)).await.unwrap());
+    assert_done(backend.extend_many(&[(owner.clone(), ttl(60_000))]).await[0].as_ref().unwrap());
+    neighbour.finds_nothing("extends").await;
+    let watch = backend.watch(&key("a")).await.unwrap();
+    neighbour.finds_nothing("a watch").await;
+    let mut owner = owner;
+    for yield_beyond in [None, Some(0)] {
+        let next = request("a");
+        let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond }).await.unwrap();
+        assert!(handed.next.is_some());
+        owner = Owner::from(next.lock_id);
+        neighbour.finds_nothing("a hand-over").await;
+    }
+    drop(watch);
+    assert!(backend.lookup(LookupBy::LockId(&owner.lock_id)).await.unwrap().is_some());
+    assert!(backend.is_locked(&key("a")).await.unwrap());
+    neighbour.finds_nothing("looks").await;
+    assert_done(&backend.release(&owner).await.unwrap());
+    neighbour.finds_nothing("a release").await;
+
+    let old = request("old");
+    backend.acquire(&old).await.unwrap();
+    client.batch_execute("UPDATE syncguard_locks SET expires_at_ms = acquired_at_ms - 60000").await.unwrap();
+    assert!(!backend.is_locked(&key("old")).await.unwrap());
+    crate::eventually("the clean-up is done", async || {
+        ask::<i64>(&client, "SELECT count(*) FROM syncguard_locks").await == 0
+    })
+    .await;
+    neighbour.finds_nothing("the clean-up").await;
+    let backend = Arc::new(backend);
+    let joined: Vec<_> = (0..20)
+        .map(|n| {
+            let backend = Arc::clone(&backend);
+            tokio::spawn(async move {
+                let lease = take(&*backend, &format!("k{n}")).await;
+                if n % 2 == 0 {
+                    // A caller who leaves while its request is under way.
+                    let owner = Owner::from(lease);
+                    let gone = backend.release(&owner);
+                    let _ = tokio::time::timeout(Duration::from_micros(n * 20), gone).await;
+                }
+            })
+        })
+        .collect();
+    for request in joined {
+        request.await.unwrap();
+    }
+    neighbour.finds_nothing("joined requests").await;
+    let unsafe_writes: i64 = ask(&client, "SELECT count(*) FROM seen WHERE durable <> 'on'").await;
+    assert_eq!(unsafe_writes, 0, "no commit of ours may be forgotten by a crash");
 }

@@ -156,3 +156,71 @@ async fn a_table_of_somebody_else_is_left_alone() {
         ask(&client, "SELECT count(*) FROM pg_tables WHERE tablename = 'syncguard_fence_counters'").await;
     assert_eq!(made, 0, "half a set-up is none");
 }
+
+const COLLATIONS: &str =
+    "SELECT string_agg(attname || ' ' || collname, ', ' ORDER BY attname) FROM pg_attribute
+    JOIN pg_collation c ON c.oid = attcollation
+    WHERE attrelid IN ('syncguard_locks'::regclass, 'syncguard_fence_counters'::regclass)
+      AND attname IN ('key', 'lock_id', 'fence_key')";
+
+/// The statements of the documentation, from its own page.
+fn documented_change() -> &'static str {
+    let page = include_str!("../../docs/postgres.md");
+    let (_, after) = page.split_once("<!-- collation -->\n```sql\n").expect("the page has the statements");
+    after.split_once("```").expect("they end").0
+}
+
+#[tokio::test]
+async fn keys_are_ordered_by_their_bytes_in_new_tables_and_in_old_ones_that_were_changed() {
+    let server = crate::server().await;
+    let client = server.client().await;
+    assert_eq!(ask::<String>(&client, COLLATIONS).await, "fence_key C, key C, lock_id C");
+    // As they were made before, and by others: with the collation of the database.
+    client
+        .batch_execute(
+            "DROP TABLE syncguard_locks, syncguard_fence_counters;
+             CREATE TABLE syncguard_locks (key text PRIMARY KEY, lock_id text NOT NULL, expires_at_ms bigint NOT NULL,
+                 acquired_at_ms bigint NOT NULL, fence text NOT NULL, user_key text NOT NULL);
+             CREATE TABLE syncguard_fence_counters (fence_key text PRIMARY KEY, fence bigint NOT NULL DEFAULT 0,
+                 key_debug text)",
+        )
+        .await
+        .unwrap();
+    for changed in [false, true] {
+        PostgresBackend::setup_schema(config(&server.url(), &[])).await.unwrap();
+        let collation = if changed { "C" } else { "default" };
+        let expected = format!("fence_key {collation}, key {collation}, lock_id {collation}");
+        assert_eq!(ask::<String>(&client, COLLATIONS).await, expected, "old tables stay as they are");
+        let backend = backend(&server.url());
+        let lease = take(&backend, &format!("a{changed}")).await;
+        crate::assert_held(&backend.acquire(&crate::request(&format!("a{changed}"))).await.unwrap());
+        client.batch_execute(documented_change()).await.unwrap();
+        assert_done(&backend.extend(&Owner::from(lease.clone()), crate::ttl(1000)).await.unwrap());
+        assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_set_up_on_a_frozen_connection_ends_in_time() {
+    let server = crate::server().await;
+    let client = server.client().await;
+    // Others who set up: their turn lasts, and meanwhile our session freezes.
+    client.batch_execute("SELECT pg_advisory_lock(x'7367736368656d61'::bigint)").await.unwrap();
+    let options = [("operationTimeoutMs", crate::millis(700)), ("connectTimeoutMs", crate::millis(700))];
+    let started = std::time::Instant::now();
+    let setting_up = tokio::spawn(PostgresBackend::setup_schema(config(&server.url(), &options)));
+    let mut pid = None;
+    crate::eventually("it waits for its turn", async || {
+        let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'syncguard' AND wait_event = 'advisory'";
+        pid = client.query(waiting, &[]).await.unwrap().first().map(|row| row.get::<_, i32>(0));
+        pid.is_some()
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(pid.unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let limit = std::time::Duration::from_secs(4);
+    let outcome = tokio::time::timeout(limit, setting_up).await;
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let error = outcome.expect("an answer in time").unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::NetworkTimeout, "{error:?} after {:?}", started.elapsed());
+}

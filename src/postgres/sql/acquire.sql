@@ -14,7 +14,8 @@ WITH request AS MATERIALIZED (
     WHERE holder IS NULL OR (expires_at_ms <= tick / 10 - 1000 AND {readable})
 ), minted AS (
     INSERT INTO {fences} AS f (fence_key, fence, key_debug)
-    SELECT fence_key, tick, user_key FROM free WHERE mine
+    SELECT fence_key, greatest(tick, fence::bigint + 1), user_key FROM free
+    WHERE mine AND (holder IS NULL OR fence::bigint < 900000000000000)
     ON CONFLICT (fence_key) DO UPDATE SET fence = greatest(f.fence + 1, excluded.fence)
     WHERE f.fence < 900000000000000
     RETURNING f.fence_key, f.fence

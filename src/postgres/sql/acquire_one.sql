@@ -8,9 +8,10 @@ WITH look AS MATERIALIZED (
     LEFT JOIN {locks} l ON l.key = $1::text
 ), minted AS (
     INSERT INTO {fences} AS f (fence_key, fence, key_debug)
-    SELECT $5::text, tick, $4::text FROM look
-    WHERE CASE WHEN holder IS NULL OR (expires_at_ms <= tick / 10 - 1000 AND {readable})
-               THEN pg_try_advisory_xact_lock(hashtext($1::text)) END
+    SELECT $5::text, greatest(tick, fence::bigint + 1), $4::text FROM look
+    WHERE CASE WHEN holder IS NULL THEN pg_try_advisory_xact_lock(hashtext($1::text))
+               WHEN expires_at_ms <= tick / 10 - 1000 AND {readable}
+               THEN fence::bigint < 900000000000000 AND pg_try_advisory_xact_lock(hashtext($1::text)) END
     ON CONFLICT (fence_key) DO UPDATE SET fence = greatest(f.fence + 1, excluded.fence)
     WHERE f.fence < 900000000000000
     RETURNING f.fence

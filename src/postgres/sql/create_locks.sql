@@ -1,6 +1,6 @@
 CREATE TABLE {locks} (
-    key text PRIMARY KEY,
-    lock_id text NOT NULL,
+    key text COLLATE "C" PRIMARY KEY,
+    lock_id text COLLATE "C" NOT NULL,
     expires_at_ms bigint NOT NULL,
     acquired_at_ms bigint NOT NULL,
     fence text NOT NULL,

@@ -6,7 +6,7 @@ WITH look AS MATERIALIZED (
            $5::text AS user_key, floor(date_part('epoch', clock_timestamp()) * 10000)::bigint AS tick
     FROM {locks} l WHERE l.key = $1::text AND l.lock_id = $2::text
 ), live AS MATERIALIZED (
-    SELECT tick, tick / 10 AS now_ms, pg_try_advisory_xact_lock(hashtext(key)) AS mine,
+    SELECT tick, tick / 10 AS now_ms, fence::bigint AS stored_fence, pg_try_advisory_xact_lock(hashtext(key)) AS mine,
            CASE WHEN $7::bigint IS NOT NULL THEN (
                SELECT count(*) FROM pg_locks
                WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted
@@ -23,7 +23,8 @@ WITH look AS MATERIALIZED (
     RETURNING l.key
 ), minted AS (
     INSERT INTO {fences} AS f (fence_key, fence, key_debug)
-    SELECT $6::text, tick, $5::text FROM live WHERE mine AND coalesce(waiting <= $7::bigint, true)
+    SELECT $6::text, greatest(tick, stored_fence + 1), $5::text FROM live
+    WHERE mine AND coalesce(waiting <= $7::bigint, true) AND stored_fence < 900000000000000
     ON CONFLICT (fence_key) DO UPDATE SET fence = greatest(f.fence + 1, excluded.fence)
     WHERE f.fence < 900000000000000
     RETURNING f.fence

@@ -20,6 +20,5 @@ WITH request AS MATERIALIZED (
 SELECT look.n, look.now_ms,
        look.key, look.holder, look.expires_at_ms, look.acquired_at_ms, look.fence, look.stored_key,
        live.mine, freed.key IS NOT NULL AS done,
-       CASE WHEN freed.key IS NOT NULL AND NOT pg_try_advisory_xact_lock({class}, hashtext(freed.key))
-            THEN pg_notify({channel}, hashtext(freed.key)::text) END IS NOT NULL AS notified
+       {told} AS notified
 FROM look LEFT JOIN live USING (n) LEFT JOIN freed ON freed.key = look.key

@@ -1,9 +1,7 @@
--- What every session of ours needs, whatever the server's or the role's defaults. Settings that this
--- server does not know are left out. $1: how long a statement may take, in milliseconds.
-SELECT set_config(wanted.name, wanted.value, false) IS NOT NULL AS done,
-       pg_backend_pid() AS pid,
-       pg_is_in_recovery() AS standby,
-       current_setting('transaction_read_only') = 'on' AS read_only
+-- What every session of ours needs, whatever the server's or the role's defaults; a pooler's gets it within each
+-- transaction instead (begin_pooled.sql). Settings that this server does not know are left out.
+-- $1: how long a statement may take, in milliseconds.
+SELECT set_config(wanted.name, wanted.value, false) IS NOT NULL AS done
 FROM (VALUES
     ('default_transaction_isolation', 'read committed'),
     ('statement_timeout', $1::text),
