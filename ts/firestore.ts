@@ -42,7 +42,8 @@ export interface LockDocument {
 
 /**
  * A Firestore backend. `target`: a URL (`firestore://PROJECT` or `firestore://PROJECT/DATABASE`), an object of connection
- * facts, or a client of `@google-cloud/firestore`, whose settings are adopted and which is never used, changed or closed.
+ * facts, or a client of `@google-cloud/firestore` or `firebase-admin` (`getFirestore()`), whose settings are adopted and which
+ * is never used, changed or closed.
  * Does no I/O: it connects on first use.
  * @throws LockError InvalidArgument for a target or options that make no sense, or a client's setting that can't be adopted.
  */

@@ -10,7 +10,7 @@ type Options = Record<string, unknown>;
 export const firestore: TargetKind = {
   kind: "firestore",
   schemes: ["firestore"],
-  accepts: "a firestore: URL, an object of connection facts, or a client of @google-cloud/firestore",
+  accepts: "a firestore: URL, an object of connection facts, or a client of @google-cloud/firestore or firebase-admin",
   ownFacts: ["projectId", "databaseId", "keyFilename", "credentials", "token"],
   passwordFact: "token",
 
