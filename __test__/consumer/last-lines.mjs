@@ -11,6 +11,7 @@ export const LAST_LINE = {
   'handle.mts': /^held for another \d+ ms$/,
   'ioredis.mjs': /^inside$/,
   'keeping.mjs': /^kept through 4 pages$/,
+  'memory.mjs': /^ok$/,
   'postgres.mjs': /^inside, with fence \d{15}$/,
   'quickstart.mjs': /^inside, with fence \d{15}$/,
   'redis.mjs': /^charged 24\.9$/,
