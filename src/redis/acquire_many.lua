@@ -6,15 +6,18 @@ local retention, count = ARGV[1], (#ARGV - 1) / 3
 local found = redis.call('MGET', unpack(KEYS, 1, 2 * count))
 local clock, now, now_text = read_clock()
 local clock_number = tonumber(clock)
-local answers, fences = { now_text }, {}
--- Of each lock that is known to be taken: by which lock id, what others hear, and who was granted it here.
-local owners, refusals, winners = {}, {}, {}
+local answers, fences, last_fence = { now_text }, {}, 0
+-- Of each lock: who is granted it here; and who else has it, with what the others hear.
+local winners, holders = {}, {}
 
 for i = 1, count do
   local lock, owner = KEYS[i], ARGV[3 * i - 1]
+  local winner, holder = winners[lock], holders[lock]
   local answer = false
-  if owners[lock] then
-    if owners[lock] ~= owner then answer = refusals[lock] end
+  if winner then
+    if ARGV[3 * winner - 1] ~= owner then answer = { tonumber(ARGV[3 * winner]) } end
+  elseif holder then
+    if holder[1] ~= owner then answer = holder[2] end
   else
     local stored, previous = found[i], found[count + i]
     local id, expires
@@ -22,18 +25,19 @@ for i = 1, count do
       id, expires = parse_record(stored)
     end
     if id and is_live(expires, now) then
-      owners[lock], refusals[lock] = id, { held(lock, expires, now)[2] }
-      if id ~= owner then answer = refusals[lock] end
+      holder = { id, { held(lock, expires, now)[2] } }
+      holders[lock] = holder
+      if id ~= owner then answer = holder[2] end
     elseif id or not stored then
       local fence = KEYS[count + i]
       if not previous then
-        local written
+        local minted
         if retention == '0' then
-          written = redis.call('SET', fence, clock, 'NX')
+          minted = redis.call('SET', fence, clock, 'NX')
         else
-          written = redis.call('SET', fence, clock, 'PX', retention, 'NX')
+          minted = redis.call('SET', fence, clock, 'PX', retention, 'NX')
         end
-        if written then answer = clock end
+        if minted then answer = clock end
       elseif #previous <= 15 and not string.find(previous, '%D') then
         local last = tonumber(previous)
         if last < clock_number then
@@ -42,30 +46,29 @@ for i = 1, count do
           answer = print_number(last + 1)
         end
         if answer then
-          fences[#fences + 1] = fence
-          fences[#fences + 1] = answer
+          fences[last_fence + 1], fences[last_fence + 2] = fence, answer
+          last_fence = last_fence + 2
         end
       end
-      if answer then
-        owners[lock], refusals[lock], winners[lock] = owner, { tonumber(ARGV[3 * i]) }, i
-      end
+      if answer then winners[lock] = i end
     end
   end
   answers[i + 1] = answer
 end
 
 -- No lease without its fence.
-if #fences > 0 and retention == '0' then
-  redis.call('MSET', unpack(fences))
+if retention == '0' then
+  if last_fence > 0 then redis.call('MSET', unpack(fences)) end
 else
-  for i = 1, #fences, 2 do
-    redis.call('SET', fences[i], fences[i + 1], 'PX', stay(fences[i + 1], clock, retention))
+  for i = 1, last_fence, 2 do
+    local px = print_number(retention + math.ceil((fences[i + 1] - clock) / 10))
+    redis.call('SET', fences[i], fences[i + 1], 'PX', px)
   end
 end
 for i = 1, count do
-  local digits, lock = answers[i + 1], KEYS[i]
+  local digits = answers[i + 1]
   if type(digits) == 'string' then
-    local ttl = ARGV[3 * i]
+    local lock, ttl = KEYS[i], ARGV[3 * i]
     local padded = string.sub('000000000000000', #digits + 1) .. digits
     local record = format_record(ARGV[3 * i - 1], print_number(now + ttl), now_text, ARGV[3 * i + 1], padded)
     local written
@@ -79,8 +82,8 @@ for i = 1, count do
     else
       answers[i + 1] = false
     end
-  elseif winners[lock] and not answers[winners[lock] + 1] then
-    -- Whoever it was to be behind was not granted it after all.
+  elseif digits and winners[KEYS[i]] and not answers[winners[KEYS[i]] + 1] then
+    -- The one before it was not granted the lock after all.
     answers[i + 1] = false
   end
 end

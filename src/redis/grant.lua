@@ -1,9 +1,3 @@
--- For how long a fence stays, in ms: for as much longer as it is ahead of the clock.
-local function stay(digits, clock, retention)
-  if digits == clock then return retention end
-  return print_number(retention + math.ceil((digits - clock) / 10))
-end
-
 -- Mints a fence and writes lock and reverse mapping, where that lies on this server. `stored` is what lies
 -- at the lock: a record that is no longer live, or false. MGET shows other types as absent, so absent keys
 -- are written with NX.
@@ -17,7 +11,8 @@ local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, 
   if #digits > 14 and tonumber(digits) > 900000000000000 then return { -3, fence } end
   local minted = true
   if retention ~= '0' then
-    local px = stay(digits, clock, retention)
+    -- For as much longer as it is ahead of the clock.
+    local px = print_number(retention + math.ceil((digits - clock) / 10))
     if previous then
       redis.call('SET', fence, digits, 'PX', px)
     else

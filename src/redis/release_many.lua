@@ -4,7 +4,7 @@
 local count = #ARGV
 local found = redis.call('MGET', unpack(KEYS, 1, count))
 local _, now, now_text = read_clock()
-local answers, gone, released = { now_text }, {}, {}
+local answers, gone, released, last = { now_text }, {}, {}, 0
 for i = 1, count do
   local answer = false
   if released[KEYS[i]] then
@@ -17,14 +17,14 @@ for i = 1, count do
       if is_live(expires, now) then
         answer = 1
         released[KEYS[i]] = true
-        gone[#gone + 1] = KEYS[i]
-        gone[#gone + 1] = KEYS[count + i]
+        gone[last + 1], gone[last + 2] = KEYS[i], KEYS[count + i]
+        last = last + 2
       end
     end
   end
   answers[i + 1] = answer
 end
 -- In one step, so that a script that fails has released nothing.
-if #gone > 0 then redis.call('DEL', unpack(gone)) end
-for i = 1, #gone, 2 do wake(gone[i], '') end
+if last > 0 then redis.call('DEL', unpack(gone)) end
+for i = 1, last, 2 do wake(gone[i], '') end
 return answers
