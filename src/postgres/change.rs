@@ -71,17 +71,18 @@ impl Request for Release {
         requests: &[&Release],
         connection: &mut Connection,
     ) -> Result<Vec<Reply<Mutation<()>>>, Failure> {
-        let ids: Vec<&str> = requests.iter().map(|it| it.0.as_str()).collect();
-        let outcome = match ids[..] {
-            [only] => connection.run(Sql::Release, &[&only]).await,
-            _ => connection.run(Sql::ReleaseMany, &[&ids]).await,
+        let outcome = match requests {
+            [only] => match connection.run(Sql::Release, &[&only.0.as_str()]).await {
+                Ok(rows) => return Ok(vec![Release::read(rows.first())]),
+                Err(failure) => Err(failure),
+            },
+            _ => connection.run(Sql::ReleaseMany, &[&ids(requests)]).await,
         };
         let rows = match outcome {
             // A hint is no reason to keep a lease.
             Err(failure) if failure.kind == Kind::Untold => {
-                connection.run(Sql::ReleaseUntold, &[&ids]).await?
+                connection.run(Sql::ReleaseUntold, &[&ids(requests)]).await?
             }
-            Ok(rows) if ids.len() == 1 => return Ok(vec![Release::read(rows.first())]),
             outcome => outcome?,
         };
         let rows = super::by_number(rows, requests.len())?;
@@ -134,6 +135,10 @@ impl Request for Extend {
         let row = under_lock(key, connection, Sql::Extend, &[&self.lock_id.as_str(), &self.ttl_ms]).await?;
         Ok(Extend::read(row.as_ref()))
     }
+}
+
+fn ids<'a>(requests: &[&'a Release]) -> Vec<&'a str> {
+    requests.iter().map(|it| it.0.as_str()).collect()
 }
 
 async fn under_lock(

@@ -90,16 +90,16 @@ impl Listener {
 
     /// Makes the session hold what is watched, and nothing else.
     async fn follow(&mut self) -> Result<()> {
-        if self.live.as_ref().is_some_and(|live| live.session.is_over()) {
-            self.lose();
-        }
         let mut opened = false;
         self.full = false;
-        if self.live.is_none() && self.registry.keys().is_wanted() && !self.dialer.is_pooled() {
-            self.open().await?;
-            opened = true;
-        }
         loop {
+            if self.live.as_ref().is_some_and(|live| live.session.is_over()) {
+                self.lose();
+            }
+            if self.live.is_none() && self.registry.keys().is_wanted() && !self.dialer.is_pooled() {
+                self.open().await?;
+                opened = true;
+            }
             let change = self.registry.keys().next_change(WIDTH);
             let Some(change) = change else { break };
             self.apply(change).await?;
