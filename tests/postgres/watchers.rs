@@ -23,7 +23,18 @@ async fn sixty_aborted_watches_leave_neither_lock_nor_listener() {
     let server = server().await;
     let client = server.client().await;
     let waiter = Arc::new(backend_with(&server.url(), &[("operationTimeoutMs", millis(1000))]));
+    let class: i32 = ask(&client, "SELECT 'syncguard_locks'::regclass::oid::int").await;
+    let release = format!("SELECT pg_advisory_unlock({class}, hashtext('busy'))::text");
     for round in 0..3 {
+        // In the last round, the listener is busy all the while: somebody is just releasing a key that it wants.
+        let busy = if round == 2 {
+            client.query(&format!("SELECT pg_advisory_lock({class}, hashtext('busy'))"), &[]).await.unwrap();
+            let waiter = Arc::clone(&waiter);
+            Some(tokio::spawn(async move { waiter.watch(&key("busy")).await.unwrap() }))
+        } else {
+            None
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let aborted: Vec<_> = (0..60)
             .map(|n| {
                 let waiter = Arc::clone(&waiter);
@@ -36,6 +47,10 @@ async fn sixty_aborted_watches_leave_neither_lock_nor_listener() {
             .collect();
         for watch in aborted {
             watch.await.unwrap();
+        }
+        if let Some(busy) = busy {
+            assert_eq!(ask::<String>(&client, &release).await, "true");
+            drop(busy.await.unwrap());
         }
         // Whatever the listener was told before, it has done by the time that it has done this.
         let last = waiter.watch(&key("last")).await.unwrap();
