@@ -28,6 +28,8 @@ mod sentinel;
 mod targets;
 #[path = "redis/together.rs"]
 mod together;
+#[path = "redis/unsent.rs"]
+mod unsent;
 #[path = "redis/wakes.rs"]
 mod wakes;
 

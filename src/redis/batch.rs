@@ -6,20 +6,38 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-#[derive(Debug)]
-pub(super) struct Batched<S> {
-    stream: S,
+use super::stream::Stream;
+use super::traffic::Traffic;
+
+pub(super) struct Batched {
+    stream: Box<dyn Stream>,
+    traffic: Arc<Traffic>,
     /// Whether the others have had their turn since the last write.
     gave_way: bool,
 }
 
-impl<S> Batched<S> {
-    pub(super) fn new(stream: S) -> Batched<S> {
-        Batched { stream, gave_way: false }
+impl Batched {
+    pub(super) fn new(stream: Box<dyn Stream>, traffic: Arc<Traffic>) -> Batched {
+        Batched { stream, traffic, gave_way: false }
+    }
+
+    /// What is sent to a peer that has hung up is lost, and whether it was is not known: no request is sent. The
+    /// end that is there to be read ends the connection. (A handshake does not read while it writes.)
+    fn before_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.give_way(cx));
+        if self.traffic.is_awaited() && self.stream.has_hung_up() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn after_write(&mut self, written: &io::Result<usize>) {
+        self.gave_way = false;
+        if written.is_ok() || !self.stream.fails_whole() {
+            self.traffic.wrote();
+        }
     }
 
     fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -33,21 +51,26 @@ impl<S> Batched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Batched<S> {
+impl AsyncRead for Batched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.traffic.read();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
+impl AsyncWrite for Batched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.give_way(cx));
+        ready!(self.before_write(cx));
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.gave_way = false;
+        self.after_write(&written);
         Poll::Ready(written)
     }
 
@@ -56,9 +79,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.give_way(cx));
+        ready!(self.before_write(cx));
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        self.gave_way = false;
+        self.after_write(&written);
         Poll::Ready(written)
     }
 

@@ -2,47 +2,67 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use redis::{Cmd, Pipeline, ServerError, ServerErrorKind, Value};
-use tokio::sync::Mutex as AsyncMutex;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
 use super::config::RedisConfig;
 use super::dial::Dialer;
 use super::endpoint::{Address, Endpoint};
-use super::error;
-use super::link::Link;
+use super::error::Refusal;
+use super::link::{Link, closed};
 use super::slots::{SlotMap, beside, slot_of};
+use super::topology;
+use super::wake::Wakes;
 use crate::lock::{Error, Result};
 
 /// How many nodes may pass a request on to another one before it is given up.
 const REDIRECTIONS: usize = 5;
+/// How long after the slots were read they are not read again.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(super) struct Cluster(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     config: Arc<RedisConfig>,
     seeds: Vec<Address>,
+    wakes: Wakes,
     known: Mutex<Known>,
-    /// Held by whoever asks for the map, so that it is asked for once.
-    reading: AsyncMutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     links: HashMap<Address, Link>,
     map: Option<SlotMap>,
+    /// Whether something has shown that the map is not right any more.
+    stale: bool,
+    /// The one reading that is under way, for everybody who waits for it.
+    reading: Option<Reading>,
+    read_at: Option<Instant>,
+    /// Why the last reading failed.
+    failure: Option<Refusal>,
     closed: bool,
 }
 
-/// Where an error reply says that the key is.
-enum Redirection {
+type Reading = Shared<BoxFuture<'static, ()>>;
+
+/// What an error reply says about the place of a key.
+enum Misplaced {
     Moved(Address),
     /// For this one request, while the slot is on its way.
     Ask(Address),
+    /// This node serves it not, and knows of no other.
+    Unserved,
 }
 
 impl Cluster {
     pub(super) fn new(config: Arc<RedisConfig>, seeds: Vec<Address>) -> Cluster {
-        Cluster { config, seeds, known: Mutex::default(), reading: AsyncMutex::default() }
+        let (wakes, known) = (Wakes::default(), Mutex::default());
+        Cluster(Arc::new(Inner { config, seeds, wakes, known }))
     }
 
     /// Sends commands to the node that holds `key`, and follows where it points.
@@ -52,26 +72,40 @@ impl Cluster {
     pub(super) async fn request_all(&self, key: &str, commands: &[&Cmd]) -> Result<Vec<Value>> {
         let slot = slot_of(key);
         let mut address = self.master_of(slot).await?;
-        let mut asking = false;
+        let (mut asking, mut looked_again) = (false, false);
         for _ in 0..REDIRECTIONS {
-            let replies = match self.send(&address, commands, asking).await {
-                Ok(replies) => replies,
+            let sent = self.send(&address, commands, asking).await;
+            let misplaced = match &sent {
+                Ok(replies) => replies.first().and_then(|first| misplaced(first, &address)),
+                // The node may be down and another one in its place.
                 Err(error) => {
-                    // The node may be down and another one in its place.
-                    self.forget_map();
-                    return Err(error);
+                    let reading = self.0.read_again();
+                    if error.is_unknown() {
+                        return sent;
+                    }
+                    reading.map(|_| Misplaced::Unserved)
                 }
             };
-            match replies.first().and_then(|first| redirection(first, &address)) {
-                None => return Ok(replies),
-                Some(Redirection::Moved(to)) => {
-                    self.moved(slot, &to);
+            match misplaced {
+                None => return sent,
+                Some(Misplaced::Moved(to)) => {
+                    self.0.moved(slot, &to);
                     (address, asking) = (to, false);
                 }
-                Some(Redirection::Ask(to)) => (address, asking) = (to, true),
+                Some(Misplaced::Ask(to)) => (address, asking) = (to, true),
+                Some(Misplaced::Unserved) if looked_again => return sent,
+                Some(Misplaced::Unserved) => {
+                    if let Some(reading) = self.0.read_again() {
+                        reading.await;
+                    }
+                    match self.0.known().owner(slot) {
+                        Some(to) if to != address => (address, asking) = (to, false),
+                        _ => return sent,
+                    }
+                    looked_again = true;
+                }
             }
         }
-        self.forget_map();
         Err(Error::unavailable(
             "the nodes of the Redis Cluster point to one another; its slots are being moved",
         ))
@@ -80,20 +114,20 @@ impl Cluster {
     /// The link to the node that holds `key`.
     pub(super) async fn link_of(&self, key: &str) -> Result<Link> {
         let address = self.master_of(slot_of(key)).await?;
-        self.link(&address)
+        self.0.link(&address)
     }
 
     pub(super) fn close(&self) {
-        let mut known = self.known();
-        known.closed = true;
-        known.map = None;
-        for (_, link) in known.links.drain() {
-            link.close();
-        }
+        let links: Vec<Link> = {
+            let mut known = self.0.known();
+            (known.closed, known.map) = (true, None);
+            known.links.drain().map(|(_, link)| link).collect()
+        };
+        links.iter().for_each(Link::close);
     }
 
     async fn send(&self, address: &Address, commands: &[&Cmd], asking: bool) -> Result<Vec<Value>> {
-        let link = self.link(address)?;
+        let link = self.0.link(address)?;
         let mut pipeline = Pipeline::with_capacity(commands.len() + 1);
         if asking {
             pipeline.cmd("ASKING");
@@ -108,78 +142,142 @@ impl Cluster {
         Ok(replies)
     }
 
+    async fn master_of(&self, slot: u16) -> Result<Address> {
+        let (known, stale) = {
+            let known = self.0.known();
+            (known.owner(slot), known.stale)
+        };
+        if known.is_none() || stale {
+            let reading = self.0.read_again();
+            if let (None, Some(reading)) = (&known, reading) {
+                reading.await;
+            }
+        }
+        if let Some(address) = known {
+            return Ok(address);
+        }
+        let known = self.0.known();
+        match (known.owner(slot), &known.failure) {
+            _ if known.closed => Err(closed().into_error()),
+            (Some(address), _) => Ok(address),
+            (None, Some(failure)) => Err(failure.clone().into_error()),
+            (None, None) => {
+                Err(Error::unavailable(format!("no node of the Redis Cluster holds slot {slot} now")))
+            }
+        }
+    }
+}
+
+impl Known {
+    fn owner(&self, slot: u16) -> Option<Address> {
+        self.map.as_ref()?.master_of(slot).cloned()
+    }
+}
+
+impl Inner {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self, address: &Address) -> Result<Link> {
+    fn link(self: &Arc<Self>, address: &Address) -> Result<Link> {
         let mut known = self.known();
         if known.closed {
-            return Err(super::link::closed().into_error());
+            return Err(closed().into_error());
         }
-        let config = &self.config;
-        let new = || Link::new(Dialer::new(config.clone(), Endpoint::Single(address.clone())));
-        Ok(known.links.entry(address.clone()).or_insert_with(new).clone())
+        Ok(known.links.entry(address.clone()).or_insert_with(|| self.new_link(address)).clone())
     }
 
-    fn forget_map(&self) {
-        self.known().map = None;
+    fn new_link(self: &Arc<Self>, address: &Address) -> Link {
+        let dialer = Dialer::new(self.config.clone(), Endpoint::Single(address.clone()));
+        let cluster = Arc::downgrade(self);
+        let on_trouble = move || {
+            if let Some(cluster) = cluster.upgrade() {
+                cluster.read_again();
+            }
+        };
+        Link::new(dialer, self.wakes.clone(), Some(Arc::new(on_trouble)))
     }
 
-    fn moved(&self, slot: u16, to: &Address) {
+    fn moved(self: &Arc<Self>, slot: u16, to: &Address) {
         if let Some(map) = &mut self.known().map {
             map.moved(slot, to.clone());
         }
+        self.rehome();
+        // Where one slot has moved, others have, too.
+        self.read_again();
     }
 
-    async fn master_of(&self, slot: u16) -> Result<Address> {
-        if let Some(map) = &self.known().map {
-            return owner(map, slot);
-        }
-        let _one_at_a_time = self.reading.lock().await;
-        if let Some(map) = &self.known().map {
-            return owner(map, slot);
-        }
-        let map = self.read_map().await?;
-        let found = owner(&map, slot);
+    /// Those who watch go where the slots are now.
+    fn rehome(self: &Arc<Self>) {
+        self.wakes.rehome(|name| {
+            let owner = self.known().owner(slot_of(name))?;
+            self.link(&owner).ok()
+        });
+    }
+
+    /// The reading under way, or one that begins now; none where the last one was a moment ago. The next
+    /// request begins it then.
+    fn read_again(self: &Arc<Self>) -> Option<Reading> {
         let mut known = self.known();
-        // Nodes that left the cluster take their connections with them.
-        known.links.retain(|address, _| map.masters().any(|master| master == address));
-        known.map = Some(map);
-        found
+        if known.closed {
+            return None;
+        }
+        if let Some(reading) = &known.reading {
+            return Some(reading.clone());
+        }
+        known.stale = true;
+        if known.read_at.is_some_and(|at| at.elapsed() < READ_AGAIN_AFTER) {
+            return None;
+        }
+        let cluster = self.clone();
+        // In a task of its own, so that it survives the caller who caused it.
+        let reading = tokio::spawn(async move {
+            let read = topology::read(cluster.nodes(), cluster.config.connect_timeout).await;
+            cluster.settle(read);
+        });
+        let reading = reading.map(drop).boxed().shared();
+        known.reading = Some(reading.clone());
+        Some(reading)
     }
 
-    /// Asks every node that is known until one answers.
-    async fn read_map(&self) -> Result<SlotMap> {
-        let mut nodes: Vec<Address> = self.known().links.keys().cloned().collect();
-        nodes.extend(self.seeds.iter().filter(|seed| !nodes.contains(seed)).cloned().collect::<Vec<_>>());
-        let mut command = Cmd::with_capacity(2, 16);
-        command.arg("CLUSTER").arg("SLOTS");
-        let mut last = None;
-        for node in nodes {
-            match self.link(&node)?.request(&command).await {
-                Ok(Value::ServerError(refusal)) => last = Some(refused(&node, &refusal)),
-                Ok(reply) => match SlotMap::parse(&reply, &node) {
-                    Some(map) if map.masters().next().is_some() => return Ok(map),
-                    Some(_) => {
-                        last = Some(Error::unavailable(format!("the node {node} knows of no slots yet")))
-                    }
-                    None => last = Some(error::unexpected(&node.to_string(), &reply)),
-                },
-                Err(error) => last = Some(error),
+    /// Whom to ask: who can be reached, whom the user named, and who else is known.
+    fn nodes(self: &Arc<Self>) -> Vec<(Address, Link)> {
+        let mut known = self.known();
+        let is_live = |link: &Link| link.live().is_some_and(|connection| !connection.is_over());
+        let mut nodes: Vec<(Address, Link)> =
+            known.links.iter().map(|(node, link)| (node.clone(), link.clone())).collect();
+        for seed in &self.seeds {
+            if !known.links.contains_key(seed) {
+                let link = self.new_link(seed);
+                known.links.insert(seed.clone(), link.clone());
+                nodes.push((seed.clone(), link));
             }
         }
-        Err(last.unwrap_or_else(|| Error::unavailable("no node of the Redis Cluster is known")))
+        nodes.sort_by_key(|(node, link)| (!is_live(link), !self.seeds.contains(node)));
+        nodes
+    }
+
+    fn settle(self: &Arc<Self>, read: Result<SlotMap>) {
+        {
+            let mut known = self.known();
+            (known.reading, known.read_at) = (None, Some(Instant::now()));
+            if known.closed {
+                return;
+            }
+            match read {
+                Ok(map) => {
+                    // Nodes that left the cluster take their connections with them.
+                    known.links.retain(|address, _| map.masters().any(|master| master == address));
+                    (known.map, known.stale, known.failure) = (Some(map), false, None);
+                }
+                Err(error) => known.failure = Some(Refusal::from(error)),
+            }
+        }
+        self.rehome();
     }
 }
 
-fn owner(map: &SlotMap, slot: u16) -> Result<Address> {
-    map.master_of(slot)
-        .cloned()
-        .ok_or_else(|| Error::unavailable(format!("no node of the Redis Cluster holds slot {slot} now")))
-}
-
-fn redirection(reply: &Value, asked: &Address) -> Option<Redirection> {
+fn misplaced(reply: &Value, asked: &Address) -> Option<Misplaced> {
     let Value::ServerError(error) = reply else { return None };
     let to = || {
         // "12182 127.0.0.1:7001", a part of the protocol and no message.
@@ -187,12 +285,9 @@ fn redirection(reply: &Value, asked: &Address) -> Option<Redirection> {
         Some(beside(asked, host, port.parse().ok()?))
     };
     match error.kind() {
-        Some(ServerErrorKind::Moved) => to().map(Redirection::Moved),
-        Some(ServerErrorKind::Ask) => to().map(Redirection::Ask),
+        Some(ServerErrorKind::Moved) => to().map(Misplaced::Moved),
+        Some(ServerErrorKind::Ask) => to().map(Misplaced::Ask),
+        Some(ServerErrorKind::ClusterDown) => Some(Misplaced::Unserved),
         _ => None,
     }
-}
-
-fn refused(node: &Address, reply: &ServerError) -> Error {
-    error::refused(&node.to_string(), reply.code(), reply.details())
 }

@@ -1,9 +1,11 @@
 //! One multiplexed connection: requests of everybody in order, pushes beside them.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo, ServerErrorKind,
@@ -15,9 +17,10 @@ use super::batch::Batched;
 use super::config::Login;
 use super::endpoint::Address;
 use super::error::{self, Refusal};
-use super::stream;
 use super::tls::Tls;
-use crate::lock::{Code, Error, Result};
+use super::traffic::{Asked, Traffic};
+use super::{stream, watchdog};
+use crate::lock::{Code, Result};
 
 /// What a new connection needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +37,33 @@ const QUEUE: usize = 1024;
 /// How much leaves in one write, about.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// Who hears what becomes of a connection.
+pub(super) trait Holder: Send + Sync + 'static {
+    fn pushed(&self, push: &PushInfo);
+
+    /// Once, when it is over.
+    fn ended(&self, id: u64);
+
+    /// Replies are due, and for a while there was none.
+    fn silent(&self, connection: Connection) -> BoxFuture<'static, ()>;
+}
+
 /// A live connection. Dropping the last clone closes it.
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Inner>);
 
+#[derive(Clone)]
+pub(super) struct WeakConnection(Weak<Inner>);
+
 struct Inner {
     requests: MultiplexedConnection,
+    traffic: Arc<Traffic>,
+    holder: Arc<dyn Holder>,
+    opened_in: Duration,
     /// Different for every connection of the process.
     id: u64,
     place: Box<str>,
     pushes: bool,
-    suspected: AtomicBool,
     end: CancellationToken,
     _ends_with_last_clone: DropGuard,
 }
@@ -56,24 +75,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. `on_push` gets messages, `on_end` runs once when the connection is over.
-    pub(super) async fn open(
-        settings: Settings<'_>,
-        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
-        on_end: impl FnOnce(u64) + Send + 'static,
-    ) -> Result<Connection, Refusal> {
+    /// Connects and logs in.
+    pub(super) async fn open(settings: Settings<'_>, holder: Arc<dyn Holder>) -> Result<Connection, Refusal> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let place = settings.address.to_string();
         let password = settings.login.password.get().await?;
-        let on_push = Arc::new(move |push| {
-            on_push(push);
-            Ok::<(), ()>(())
-        });
+        let begun = Instant::now();
+        let traffic = Arc::new(Traffic::default());
         let mut pushes = true;
         let (requests, driver) = loop {
             let stream = stream::open(settings.address, settings.tls)
                 .await
                 .map_err(|error| Refusal::io(&place, &error))?;
+            let stream = Batched::new(stream, traffic.clone());
             let mut info =
                 RedisConnectionInfo::default().set_lib_name("syncguard", env!("CARGO_PKG_VERSION"));
             let user = password.as_ref().and_then(|password| password.user());
@@ -90,10 +104,13 @@ impl Connection {
                 .set_write_backpressure_boundary(BATCH_BYTES);
             if pushes {
                 info = info.set_protocol(ProtocolVersion::RESP3);
-                let on_push = on_push.clone();
-                config = config.set_push_sender(move |push| on_push(push));
+                let holder = holder.clone();
+                config = config.set_push_sender(move |push| {
+                    holder.pushed(&push);
+                    Ok::<(), ()>(())
+                });
             }
-            match MultiplexedConnection::new_with_config(&info, Batched::new(stream), config).await {
+            match MultiplexedConnection::new_with_config(&info, stream, config).await {
                 Ok(open) => break open,
                 // A server or proxy from before RESP3 does not know HELLO; then wake-ups go without it.
                 Err(error) if pushes && knows_no_resp3(&error) => pushes = false,
@@ -102,21 +119,23 @@ impl Connection {
         };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let end = CancellationToken::new();
-        let ended = end.clone();
+        let (ended, to_tell) = (end.clone(), holder.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = driver => {}
                 () = ended.cancelled() => {}
             }
             ended.cancel();
-            on_end(id);
+            to_tell.ended(id);
         });
         let connection = Connection(Arc::new(Inner {
             requests,
+            traffic,
+            holder,
+            opened_in: begun.elapsed(),
             id,
             place: place.into(),
             pushes,
-            suspected: AtomicBool::new(false),
             _ends_with_last_clone: end.clone().drop_guard(),
             end,
         }));
@@ -177,56 +196,103 @@ impl Connection {
         self.0.end.cancel();
     }
 
-    /// True for the first caller until [`Connection::acquit`]: that one finds out whether it still works.
-    pub(super) fn suspect(&self) -> bool {
-        !self.0.suspected.swap(true, Ordering::AcqRel)
+    pub(super) async fn ended(&self) {
+        self.0.end.cancelled().await;
     }
 
-    pub(super) fn acquit(&self) {
-        self.0.suspected.store(false, Ordering::Release);
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        self.0.traffic.clone()
+    }
+
+    /// Lets whoever holds it find out whether it still works.
+    pub(super) async fn is_silent(&self) {
+        self.0.holder.silent(self.clone()).await;
+    }
+
+    pub(super) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
     }
 
     /// Sends a request and waits for its reply, which may be an error of the server's
     /// ([`Value::ServerError`]). Cancel safe: the reply of an abandoned request is thrown away.
     ///
     /// # Errors
-    /// Of unknown outcome when the connection ends first, not applied when it had ended before.
+    /// Of unknown outcome when the connection ends first; not applied when nothing of the request was sent,
+    /// and then the connection is over.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
-        self.still_there()?;
-        self.0.requests.clone().send_packed_command(command).await.map_err(|error| self.broken(&error))
+        let asked = self.ask()?;
+        let reply = self.0.requests.clone().send_packed_command(command).await;
+        self.heard(asked, reply)
     }
 
     /// The same for several requests, sent in one go.
     pub(super) async fn request_all(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
-        self.still_there()?;
+        let asked = self.ask()?;
         let count = commands.len();
         let replies = self.0.requests.clone().send_packed_commands(commands, 0, count).await;
-        match replies {
-            Ok(replies) if replies.len() == count => Ok(replies),
-            Ok(replies) => Err(error::unexpected(self.place(), &Value::Array(replies))),
-            Err(error) => Err(self.broken(&error)),
+        let replies = self.heard(asked, replies)?;
+        if replies.len() == count {
+            return Ok(replies);
         }
+        Err(error::unexpected(self.place(), &Value::Array(replies)))
     }
 
     /// Starts or ends the delivery of a channel's messages; answers once the server has confirmed it.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<()> {
-        self.0.requests.clone().subscribe(channel).await.map_err(|error| self.broken(&error))
+        let asked = self.ask()?;
+        let reply = self.0.requests.clone().subscribe(channel).await;
+        self.heard(asked, reply)
     }
 
     pub(super) async fn unsubscribe(&self, channel: &str) -> Result<()> {
-        self.0.requests.clone().unsubscribe(channel).await.map_err(|error| self.broken(&error))
+        let asked = self.ask()?;
+        let reply = self.0.requests.clone().unsubscribe(channel).await;
+        self.heard(asked, reply)
     }
 
-    /// What was never sent was not applied.
-    fn still_there(&self) -> Result<()> {
-        if self.is_over() { Err(error::gone(self.place())) } else { Ok(()) }
-    }
-
-    fn broken(&self, error: &redis::RedisError) -> Error {
-        match error.code() {
-            Some(code) => error::refused(self.place(), code, error.detail()),
-            None => error::lost(self.place()).because(error.category().to_owned()),
+    fn ask(&self) -> Result<Asked<'_>> {
+        if self.is_over() {
+            return Err(error::gone(self.place()));
         }
+        let asked = self.0.traffic.ask();
+        if self.0.traffic.needs_watching() {
+            watchdog::watch(self, self.0.opened_in);
+        }
+        Ok(asked)
+    }
+
+    fn heard<T>(&self, asked: Asked<'_>, reply: redis::RedisResult<T>) -> Result<T> {
+        match reply {
+            Ok(reply) => {
+                asked.answered();
+                Ok(reply)
+            }
+            Err(error) => Err(match error.code() {
+                Some(code) => {
+                    asked.answered();
+                    error::refused(self.place(), code, error.detail())
+                }
+                None => {
+                    let never_left = asked.never_left();
+                    // Nothing good comes from it any more.
+                    self.kill();
+                    if never_left { error::gone(self.place()) } else { error::lost(self.place()) }
+                        .because(error.category().to_owned())
+                }
+            }),
+        }
+    }
+}
+
+impl WeakConnection {
+    pub(super) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
+}
+
+impl fmt::Debug for WeakConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakConnection")
     }
 }
 

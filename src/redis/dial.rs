@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-use redis::PushInfo;
 
 use super::config::RedisConfig;
-use super::connection::{Connection, Settings};
+use super::connection::{Connection, Holder, Settings};
 use super::endpoint::{Address, Endpoint};
 use super::error::Refusal;
 use super::sentinel;
@@ -36,21 +33,12 @@ impl Dialer {
         Dialer { config, to }
     }
 
-    /// How long a server may take to show a sign of life.
-    pub(super) fn patience(&self) -> Duration {
-        self.config.connect_timeout
-    }
-
     /// One attempt, within the connect timeout.
-    pub(super) async fn dial(
-        &self,
-        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
-        on_end: impl FnOnce(u64) + Send + 'static,
-    ) -> Result<Connection, Refusal> {
+    pub(super) async fn dial(&self, holder: Arc<dyn Holder>) -> Result<Connection, Refusal> {
         let limit = self.config.connect_timeout;
         let attempt = async {
             let address = self.address().await?;
-            let connection = Connection::open(self.settings(&address), on_push, on_end).await?;
+            let connection = Connection::open(self.settings(&address), holder).await?;
             self.verify(&connection).await?;
             Ok(connection)
         };

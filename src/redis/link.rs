@@ -7,30 +7,40 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, PushInfo, Value};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connection::Connection;
+use super::connection::{Connection, Holder};
 use super::dial::Dialer;
 use super::error::Refusal;
 use super::wake::Wakes;
-use super::watchdog::Watchdog;
-use crate::lock::{Error, Result};
+use crate::lock::{Code, Error, Result};
 
 /// The pauses between attempts of the link's own, while nobody asks for a connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it tries for nobody; afterwards the next request does.
 const IDLE_ATTEMPTS: u32 = 8;
+/// Over how many connections a request goes that has not left on those before.
+const CONNECTIONS: u32 = 3;
+/// What a silent connection may still bring once another one has been answered.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A connection to one server, or to whichever server the sentinels call master.
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
 
+#[derive(Clone)]
+pub(super) struct WeakLink(Weak<Inner>);
+
+/// Hears that a server may be gone, and perhaps another one in its place.
+pub(super) type OnTrouble = Arc<dyn Fn() + Send + Sync>;
+
 pub(super) struct Inner {
     dialer: Arc<Dialer>,
     wakes: Wakes,
+    on_trouble: Option<OnTrouble>,
     state: Mutex<State>,
     /// Ends every task of this link.
     life: CancellationToken,
@@ -54,21 +64,17 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Does nothing yet.
-    pub(super) fn new(dialer: Dialer) -> Link {
+    /// Does nothing yet. Links of one store share its wakes.
+    pub(super) fn new(dialer: Dialer, wakes: Wakes, on_trouble: Option<OnTrouble>) -> Link {
         let life = CancellationToken::new();
         Link(Arc::new(Inner {
             dialer: Arc::new(dialer),
-            wakes: Wakes::default(),
+            wakes,
+            on_trouble,
             state: Mutex::new(State::Idle),
             _ends_with_link: life.clone().drop_guard(),
             life,
         }))
-    }
-
-    /// How long the server may take to show a sign of life.
-    pub(super) fn patience(&self) -> Duration {
-        self.0.dialer.patience()
     }
 
     pub(super) fn wakes(&self) -> &Wakes {
@@ -80,39 +86,62 @@ impl Link {
     /// # Errors
     /// Not applied where no connection could be had, of unknown outcome where it broke before the reply.
     pub(super) async fn request(&self, command: &Cmd) -> Result<Value> {
-        let connection = self.connection().await?;
-        let watchdog = Watchdog::over(&connection, self.patience());
-        let reply = connection.request(command).await;
-        watchdog.answered();
-        // A master that became a replica: the next request asks again where the master is.
-        if matches!(&reply, Ok(Value::ServerError(error)) if error.code() == "READONLY") {
-            self.leave(&connection);
+        let mut connections = 1;
+        loop {
+            let connection = self.connection().await?;
+            match connection.request(command).await {
+                Err(error) if !error.is_unknown() && connections < CONNECTIONS => connections += 1,
+                reply => {
+                    // A master that became a replica: the next request asks again where the master is.
+                    if matches!(&reply, Ok(Value::ServerError(error)) if error.code() == "READONLY") {
+                        self.leave(&connection);
+                    }
+                    return reply;
+                }
+            }
         }
-        reply
     }
 
     /// The same for several at once.
     pub(super) async fn request_all(&self, commands: &Pipeline) -> Result<Vec<Value>> {
-        let connection = self.connection().await?;
-        let watchdog = Watchdog::over(&connection, self.patience());
-        let replies = connection.request_all(commands).await;
-        watchdog.answered();
-        replies
+        let mut connections = 1;
+        loop {
+            match self.connection().await?.request_all(commands).await {
+                Err(error) if !error.is_unknown() && connections < CONNECTIONS => connections += 1,
+                replies => return replies,
+            }
+        }
     }
 
-    /// The live connection, or the one that comes of the attempt under way.
+    /// The live connection, or the one that comes of an attempt. One that was under way before may have met
+    /// what is over by now, so its failure is not yet this caller's.
     pub(super) async fn connection(&self) -> Result<Connection> {
-        let dialing = match &mut *self.0.state() {
-            State::Live(connection) if !connection.is_over() => return Ok(connection.clone()),
-            State::Closed => return Err(closed().into_error()),
-            State::Dialing(dialing) => dialing.clone(),
+        let (dialing, own) = match self.live_or_dialing()? {
+            Ok(connection) => return Ok(connection),
+            Err(dialing) => dialing,
+        };
+        let dialed = dialing.await;
+        if own || !dialed.as_ref().is_err_and(|refusal| refusal.code() == Code::ServiceUnavailable) {
+            return dialed.map_err(Refusal::into_error);
+        }
+        match self.live_or_dialing()? {
+            Ok(connection) => Ok(connection),
+            Err((dialing, _)) => dialing.await.map_err(Refusal::into_error),
+        }
+    }
+
+    /// The live connection, or else an attempt, and whether it began just now.
+    fn live_or_dialing(&self) -> Result<std::result::Result<Connection, (Dialing, bool)>> {
+        match &mut *self.0.state() {
+            State::Live(connection) if !connection.is_over() => Ok(Ok(connection.clone())),
+            State::Closed => Err(closed().into_error()),
+            State::Dialing(dialing) => Ok(Err((dialing.clone(), false))),
             idle => {
                 let dialing = self.0.dial();
                 *idle = State::Dialing(dialing.clone());
-                dialing
+                Ok(Err((dialing, true)))
             }
-        };
-        dialing.await.map_err(Refusal::into_error)
+        }
     }
 
     /// The connection, if there is one now.
@@ -129,10 +158,58 @@ impl Link {
         self.0.ended(connection.id(), &Handle::current());
     }
 
+    pub(super) fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.0))
+    }
+
     pub(super) fn close(&self) {
         *self.0.state() = State::Closed;
         self.0.life.cancel();
         self.0.wakes.hint_all();
+    }
+}
+
+impl WeakLink {
+    pub(super) fn is(&self, link: &Link) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&link.0))
+    }
+}
+
+impl fmt::Debug for WeakLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakLink")
+    }
+}
+
+/// What a link hears of its connections.
+struct OfLink {
+    link: Weak<Inner>,
+    runtime: Handle,
+}
+
+impl Holder for OfLink {
+    fn pushed(&self, push: &PushInfo) {
+        if let Some(link) = self.link.upgrade() {
+            link.wakes.deliver(push, link.dialer.signature());
+        }
+    }
+
+    fn ended(&self, id: u64) {
+        if let Some(link) = self.link.upgrade() {
+            link.ended(id, &self.runtime);
+        }
+    }
+
+    fn silent(&self, connection: Connection) -> BoxFuture<'static, ()> {
+        let link = self.link.upgrade();
+        async move {
+            match link {
+                Some(link) => link.replace(&connection).await,
+                // Nobody holds it any more but those who wait for its replies.
+                None => connection.kill(),
+            }
+        }
+        .boxed()
     }
 }
 
@@ -145,21 +222,10 @@ impl Inner {
     fn dial(self: &Arc<Self>) -> Dialing {
         let dialer = self.dialer.clone();
         let life = self.life.clone();
-        let (to_push, to_end, to_settle) = (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
+        let (holder, to_settle) = (self.holder(), Arc::downgrade(self));
         let attempt = tokio::spawn(async move {
-            let on_push = move |push| {
-                if let Some(link) = Weak::upgrade(&to_push) {
-                    link.wakes.deliver(&push, link.dialer.signature());
-                }
-            };
-            let runtime = Handle::current();
-            let on_end = move |id| {
-                if let Some(link) = Weak::upgrade(&to_end) {
-                    link.ended(id, &runtime);
-                }
-            };
             let outcome = tokio::select! {
-                outcome = dialer.dial(on_push, on_end) => outcome,
+                outcome = dialer.dial(holder) => outcome,
                 () = life.cancelled() => Err(closed()),
             };
             match to_settle.upgrade() {
@@ -168,6 +234,56 @@ impl Inner {
             }
         });
         async move { attempt.await.unwrap_or_else(|_| Err(closed())) }.boxed().shared()
+    }
+
+    fn holder(self: &Arc<Self>) -> Arc<dyn Holder> {
+        Arc::new(OfLink { link: Arc::downgrade(self), runtime: Handle::current() })
+    }
+
+    /// Tries another connection beside one that is silent. When that one is answered and the silent one
+    /// still is not, it takes its place.
+    async fn replace(self: Arc<Self>, silent: &Connection) {
+        if !self.is_current(silent.id()) {
+            return;
+        }
+        let reads = silent.traffic().reads();
+        let dialed = tokio::select! {
+            dialed = self.dialer.dial(self.holder()) => dialed,
+            () = silent.ended() => return,
+            () = self.life.cancelled() => return,
+        };
+        let Ok(another) = dialed else { return self.trouble() };
+        let _ = tokio::time::timeout(GRACE, silent.ended()).await;
+        if silent.traffic().reads() != reads {
+            return;
+        }
+        {
+            let mut state = self.state();
+            match &*state {
+                State::Live(current) if current.id() == silent.id() => {
+                    *state = State::Live(another.clone());
+                }
+                _ => return,
+            }
+        }
+        silent.kill();
+        self.adopt(&another);
+    }
+
+    fn trouble(&self) {
+        if let Some(on_trouble) = &self.on_trouble {
+            on_trouble();
+        }
+    }
+
+    /// A connection has become the current one.
+    fn adopt(self: &Arc<Self>, connection: &Connection) {
+        // It may have ended before it was known here.
+        if connection.is_over() {
+            self.ended(connection.id(), &Handle::current());
+        } else {
+            self.wakes.renew(&Link(self.clone()), connection);
+        }
     }
 
     fn settle(self: &Arc<Self>, outcome: Result<Connection, Refusal>) -> Result<Connection, Refusal> {
@@ -179,12 +295,7 @@ impl Inner {
             Ok(connection) => {
                 *state = State::Live(connection.clone());
                 drop(state);
-                // It may have ended before it was known here.
-                if connection.is_over() {
-                    self.ended(connection.id(), &Handle::current());
-                } else {
-                    self.wakes.renew(&connection);
-                }
+                self.adopt(&connection);
                 Ok(connection)
             }
             Err(refusal) => {
@@ -192,6 +303,10 @@ impl Inner {
                 Err(refusal)
             }
         }
+    }
+
+    fn is_current(&self, id: u64) -> bool {
+        matches!(&*self.state(), State::Live(connection) if connection.id() == id)
     }
 
     /// True when this was the current connection.
@@ -210,9 +325,10 @@ impl Inner {
         if !self.forget(id) {
             return;
         }
-        let link = Arc::downgrade(self);
-        let life = self.life.clone();
-        runtime.spawn(async move {
+        let (link, life) = (Arc::downgrade(self), self.life.clone());
+        let _entered = runtime.enter();
+        self.trouble();
+        tokio::spawn(async move {
             tokio::select! {
                 () = redial(link) => {}
                 () = life.cancelled() => {}
@@ -237,11 +353,14 @@ async fn redial(link: Weak<Inner>) {
             }
         };
         attempts += 1;
-        let for_nobody = inner.wakes.is_empty() && attempts >= IDLE_ATTEMPTS;
+        let for_nobody = !inner.wakes.are_at(&Link(inner.clone())) && attempts >= IDLE_ATTEMPTS;
         drop(inner);
         if attempt.await.is_ok() || for_nobody {
             return;
         }
+        let Some(inner) = link.upgrade() else { return };
+        inner.trouble();
+        drop(inner);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

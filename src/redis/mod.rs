@@ -24,6 +24,8 @@ mod slots;
 mod stream;
 mod tls;
 mod together;
+mod topology;
+mod traffic;
 mod url;
 mod wake;
 mod watchdog;

@@ -1,9 +1,13 @@
 //! Asking sentinels where their master is (<https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
 
-use redis::{Cmd, Value};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::{Cmd, PushInfo, Value};
 
 use super::config::RedisConfig;
-use super::connection::{Connection, Settings};
+use super::connection::{Connection, Holder, Settings};
 use super::endpoint::{Address, MasterName};
 use super::error::Refusal;
 use crate::lock::Code;
@@ -41,6 +45,20 @@ pub(super) async fn find_master(
     })
 }
 
+/// Whoever holds a connection for one question.
+struct Briefly;
+
+impl Holder for Briefly {
+    fn pushed(&self, _push: &PushInfo) {}
+
+    fn ended(&self, _id: u64) {}
+
+    /// The question has its own limit.
+    fn silent(&self, _connection: Connection) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
 async fn ask(
     sentinel: &Address,
     master: &MasterName,
@@ -53,7 +71,7 @@ async fn ask(
         db: 0,
         client_name: None,
     };
-    let connection = Connection::open(settings, |_| {}, |_| {}).await?;
+    let connection = Connection::open(settings, Arc::new(Briefly)).await?;
     let mut command = Cmd::with_capacity(3, 64);
     command.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master.as_str());
     match connection.request(&command).await.map_err(Refusal::from)? {

@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::error;
 use super::link::Link;
 use super::script::Call;
+use super::wake::Wakes;
 use crate::lock::Result;
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Server {
         let place = config.endpoint.to_string();
         let way = match config.endpoint.clone() {
             Endpoint::Cluster(seeds) => Way::Cluster(Cluster::new(config, seeds)),
-            single => Way::Single(Link::new(Dialer::new(config, single))),
+            single => Way::Single(Link::new(Dialer::new(config, single), Wakes::default(), None)),
         };
         Server { place, way }
     }

@@ -49,6 +49,19 @@ impl SlotMap {
         self.0.iter().find(|range| (range.first..=range.last).contains(&slot)).map(|range| &range.master)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many slots have a master, as a node tells it: no slot twice.
+    pub(super) fn slots(&self) -> usize {
+        self.0.iter().map(|range| usize::from(range.last.saturating_sub(range.first)) + 1).sum()
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.slots() == usize::from(SLOTS)
+    }
+
     pub(super) fn masters(&self) -> impl Iterator<Item = &Address> {
         self.0.iter().map(|range| &range.master)
     }

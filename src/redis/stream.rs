@@ -6,13 +6,64 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Address;
 use super::tls::Tls;
 
 /// A stream of any of the three kinds.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+    /// Whether the other side will send nothing any more, also where there is something left to read.
+    fn has_hung_up(&self) -> bool;
+
+    /// Whether a write that fails has sent nothing.
+    fn fails_whole(&self) -> bool {
+        true
+    }
+}
+
+impl Stream for TcpStream {
+    fn has_hung_up(&self) -> bool {
+        hung_up(self)
+    }
+}
+
+#[cfg(unix)]
+impl Stream for tokio::net::UnixStream {
+    fn has_hung_up(&self) -> bool {
+        hung_up(self)
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn has_hung_up(&self) -> bool {
+        hung_up(self.get_ref().0)
+    }
+
+    /// Some records may have gone before the one that failed.
+    fn fails_whole(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hung_up(socket: &impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&now)).is_ok_and(|count| count > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hung_up<'a, S>(socket: &'a S) -> bool
+where
+    SockRef<'a>: From<&'a S>,
+{
+    match SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+    }
+}
 
 /// After this long without a sign of life the kernel asks, and after three unanswered questions it gives up.
 const KEEPALIVE: Duration = Duration::from_secs(15);

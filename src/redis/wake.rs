@@ -7,9 +7,8 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::connection::Connection;
-use super::link::Link;
-use super::watchdog::Watchdog;
+use super::connection::{Connection, WeakConnection};
+use super::link::{Link, WeakLink};
 use crate::backend::Watch;
 use crate::lock::Result;
 
@@ -17,22 +16,27 @@ use crate::lock::Result;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wakes(Arc<Mutex<HashMap<Box<str>, Arc<Channel>>>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Channel {
     watchers: Mutex<Vec<Arc<Notify>>>,
+    /// Whose connection it belongs on. In a cluster a message reaches every node, but those who give their
+    /// turn away ask for subscribers where the key lies.
+    home: Mutex<WeakLink>,
     /// The connection on which SUBSCRIBE was sent last, so that subscribing and unsubscribing take turns.
     asked_on: AsyncMutex<Option<Asked>>,
 }
 
 #[derive(Debug)]
 struct Asked {
-    connection: u64,
+    id: u64,
+    connection: WeakConnection,
     confirmed: bool,
 }
 
 impl Wakes {
-    pub(super) fn is_empty(&self) -> bool {
-        self.channels().is_empty()
+    /// Whether there are channels that belong on a connection of this link.
+    pub(super) fn are_at(&self, link: &Link) -> bool {
+        self.channels().values().any(|channel| channel.home().is(link))
     }
 
     /// Hands a message to whoever watches its channel, unless this backend itself, with this signature,
@@ -51,14 +55,30 @@ impl Wakes {
         }
     }
 
-    /// Subscribes to everything again on a new connection, and hints every watcher once, because it may
-    /// have missed something in between.
-    pub(super) fn renew(&self, connection: &Connection) {
-        for (name, channel) in self.channels().iter() {
+    /// Subscribes again to everything that belongs on a new connection, and hints every watcher once, because
+    /// it may have missed something in between.
+    pub(super) fn renew(&self, link: &Link, connection: &Connection) {
+        for (name, channel) in self.channels().iter().filter(|(_, channel)| channel.home().is(link)) {
             let (name, channel, connection) = (name.clone(), channel.clone(), connection.clone());
             tokio::spawn(async move {
                 // Whether or not it worked: who may have missed a hint must look.
                 let _ = channel.subscribe(&name, &connection).await;
+                channel.hint();
+            });
+        }
+    }
+
+    /// Takes every channel to the link where it belongs now.
+    pub(super) fn rehome(&self, place: impl Fn(&str) -> Option<Link>) {
+        for (name, channel) in self.channels().iter() {
+            let Some(link) = place(name).filter(|link| !channel.home().is(link)) else { continue };
+            *channel.home() = link.downgrade();
+            let (name, channel) = (name.clone(), channel.clone());
+            tokio::spawn(async move {
+                // Where there is no connection now, the link subscribes with the next one.
+                if let Ok(connection) = link.connection().await {
+                    let _ = channel.subscribe(&name, &connection).await;
+                }
                 channel.hint();
             });
         }
@@ -83,18 +103,37 @@ impl Channel {
         self.watchers().iter().for_each(|watcher| watcher.notify_one());
     }
 
+    fn home(&self) -> MutexGuard<'_, WeakLink> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn subscribe(&self, name: &str, connection: &Connection) -> Result<()> {
         let mut asked_on = self.asked_on.lock().await;
-        if asked_on.as_ref().is_some_and(|asked| asked.connection == connection.id() && asked.confirmed) {
+        if asked_on.as_ref().is_some_and(|asked| asked.id == connection.id() && asked.confirmed) {
             return Ok(());
         }
-        *asked_on = Some(Asked { connection: connection.id(), confirmed: false });
+        let asked =
+            |confirmed| Some(Asked { id: connection.id(), connection: connection.downgrade(), confirmed });
+        let before = std::mem::replace(&mut *asked_on, asked(false));
         // A server without RESP3 sends no hints on this connection; its waiters have their timers.
         if connection.pushes() {
             connection.subscribe(name).await?;
         }
-        *asked_on = Some(Asked { connection: connection.id(), confirmed: true });
+        *asked_on = asked(true);
+        if let Some(before) = before.filter(|before| before.id != connection.id()) {
+            let name = name.to_owned();
+            tokio::spawn(async move { before.end(&name).await });
+        }
         Ok(())
+    }
+}
+
+impl Asked {
+    async fn end(&self, name: &str) {
+        if let Some(connection) = self.connection.upgrade().filter(Connection::pushes) {
+            // Where it fails the connection is over, and the subscription with it.
+            let _ = connection.unsubscribe(name).await;
+        }
     }
 }
 
@@ -107,28 +146,40 @@ pub(super) async fn watch(link: &Link, name: String) -> Result<Watch> {
     let hints = Arc::new(Notify::new());
     let channel = {
         let mut channels = link.wakes().channels();
-        let channel = channels.entry(name.clone()).or_default().clone();
+        let new = || {
+            let home = Mutex::new(link.downgrade());
+            Arc::new(Channel { watchers: Mutex::default(), home, asked_on: AsyncMutex::default() })
+        };
+        let channel = channels.entry(name.clone()).or_insert_with(new).clone();
+        *channel.home() = link.downgrade();
         channel.watchers().push(hints.clone());
         channel
     };
     let subscription = Subscription {
-        link: link.clone(),
+        wakes: link.wakes().clone(),
+        _link: link.clone(),
         name,
         channel: channel.clone(),
         hints: hints.clone(),
         runtime: Handle::current(),
     };
-    let connection = link.connection().await?;
-    let watchdog = Watchdog::over(&connection, link.patience());
-    let subscribed = channel.subscribe(&subscription.name, &connection).await;
-    watchdog.answered();
-    subscribed?;
+    // Subscribing twice does no harm, so a connection that just broke costs nobody the hints.
+    let mut connection = link.connection().await?;
+    if let Err(error) = channel.subscribe(&subscription.name, &connection).await {
+        if !connection.is_over() {
+            return Err(error);
+        }
+        connection = link.connection().await?;
+        channel.subscribe(&subscription.name, &connection).await?;
+    }
     Ok(Watch::new(hints, subscription))
 }
 
 /// One watcher's share in a channel. The last one to go unsubscribes.
 struct Subscription {
-    link: Link,
+    wakes: Wakes,
+    /// Where it began: the link stays as long as somebody watches.
+    _link: Link,
     name: Box<str>,
     channel: Arc<Channel>,
     hints: Arc<Notify>,
@@ -143,18 +194,14 @@ impl Drop for Subscription {
             return;
         }
         drop(watchers);
-        let (link, name, channel) = (self.link.clone(), std::mem::take(&mut self.name), self.channel.clone());
+        let (wakes, name, channel) =
+            (self.wakes.clone(), std::mem::take(&mut self.name), self.channel.clone());
         self.runtime.spawn(async move {
             let mut asked_on = channel.asked_on.lock().await;
-            if let Some(asked) = asked_on.take_if(|_| channel.watchers().is_empty())
-                && let Some(connection) = link.live()
-                && connection.id() == asked.connection
-                && connection.pushes()
-            {
-                // Where it fails the connection is over, and the subscription with it.
-                let _ = connection.unsubscribe(&name).await;
+            if let Some(asked) = asked_on.take_if(|_| channel.watchers().is_empty()) {
+                asked.end(&name).await;
             }
-            let mut channels = link.wakes().channels();
+            let mut channels = wakes.channels();
             if channel.watchers().is_empty()
                 && channels.get(&name).is_some_and(|it| Arc::ptr_eq(it, &channel))
             {

@@ -1,42 +1,50 @@
-//! Finding out that a connection hangs.
+//! Finding out that a connection hangs, whoever waits for its replies and however long.
+//!
+//! A request for a sign of life would have to wait behind the others, and a server that is busy answers
+//! nobody: so whoever holds the connection tries another one, which is answered by a server that is well.
 
 use std::time::Duration;
 
-use redis::Cmd;
-use tokio::runtime::Handle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection::Connection;
 
-/// Watches over a request that somebody waits for. Who stops waiting may have had enough of a connection
-/// that hangs, so then it is asked for a sign of life, and given up if there is none.
-pub(super) struct Watchdog<'a> {
-    guarded: Option<(&'a Connection, Duration, Handle)>,
-}
+/// How often a connection is looked at while replies are due.
+const LOOK: Duration = Duration::from_millis(100);
+/// How many looks in a row may find that nothing came.
+const SILENT_LOOKS: u32 = 3;
 
-impl Watchdog<'_> {
-    /// `patience` is how long a sign of life may take.
-    pub(super) fn over(connection: &Connection, patience: Duration) -> Watchdog<'_> {
-        Watchdog { guarded: Some((connection, patience, Handle::current())) }
-    }
-
-    pub(super) fn answered(mut self) {
-        self.guarded = None;
-    }
-}
-
-impl Drop for Watchdog<'_> {
-    fn drop(&mut self) {
-        let Some((connection, patience, runtime)) = self.guarded.take() else { return };
-        if !connection.suspect() {
-            return;
-        }
-        let connection = connection.clone();
-        runtime.spawn(async move {
-            let mut ping = Cmd::with_capacity(1, 4);
-            match tokio::time::timeout(patience, connection.request(ping.arg("PING"))).await {
-                Ok(_) => connection.acquit(),
-                Err(_) => connection.kill(),
+/// Watches until nothing is due any more. `first_reply_in` is how long connecting took, which is several
+/// round trips.
+pub(super) fn watch(connection: &Connection, first_reply_in: Duration) {
+    let patience = SILENT_LOOKS.max(looks(first_reply_in));
+    let (traffic, connection) = (connection.traffic(), connection.downgrade());
+    tokio::spawn(async move {
+        let mut look = interval(LOOK);
+        // Where this process was stopped itself, no time has passed for the server.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.tick().await;
+        let (mut reads, mut silent) = (traffic.reads(), 0);
+        loop {
+            look.tick().await;
+            let busy = traffic.is_busy();
+            silent = if busy && traffic.reads() == reads { silent + 1 } else { 0 };
+            reads = traffic.reads();
+            if !busy && traffic.stop_watching() {
+                return;
             }
-        });
-    }
+            let Some(connection) = connection.upgrade().filter(|connection| !connection.is_over()) else {
+                return;
+            };
+            if silent >= patience {
+                silent = 0;
+                connection.is_silent().await;
+                look.reset();
+            }
+        }
+    });
+}
+
+fn looks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / LOOK.as_millis()).unwrap_or(u32::MAX)
 }

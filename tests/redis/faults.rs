@@ -159,11 +159,13 @@ async fn a_handshake_that_breaks_off_is_unavailable() {
 async fn a_connection_that_hangs_is_replaced_once_somebody_gave_up_on_it() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port);
-    let backend = backend_with(&proxy.url(), &[("connectTimeoutMs", Setting::Number(200.0))]);
+    let backend = backend(&proxy.url());
     take(&backend, "a").await;
     proxy.mute();
+    let hung = Instant::now();
     assert!(timeout(Duration::from_millis(50), backend.acquire(&request("b"))).await.is_err());
-    eventually("the hung connection is given up", || proxy.accepted() == 2).await;
+    tokio::time::sleep_until((hung + Duration::from_secs(1)).into()).await;
+    assert_eq!(proxy.accepted(), 2);
     assert_held(&backend.acquire(&request("a")).await.unwrap());
 }
 
@@ -353,4 +355,81 @@ async fn a_database_that_does_not_exist_is_refused() {
     let second = backend(&format!("{}/2", server.url()));
     take(&second, "a").await;
     take(&backend(&server.url()), "a").await;
+}
+
+#[tokio::test]
+async fn a_hang_of_joined_requests_is_over_for_those_who_come_a_second_later() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port);
+    let backend = std::sync::Arc::new(backend(&proxy.url()));
+    take(&*backend, "a").await;
+    proxy.mute();
+    let hung = Instant::now();
+    // More than there are scripts at a time; whoever waits gives up as the engine does.
+    let limit = Duration::from_millis(300);
+    let callers: Vec<_> = (0..200)
+        .map(|i| {
+            let backend = backend.clone();
+            tokio::spawn(async move { timeout(limit, backend.acquire(&request(&format!("k{i}")))).await })
+        })
+        .collect();
+    for caller in callers {
+        assert!(caller.await.unwrap().is_err());
+    }
+    tokio::time::sleep_until((hung + Duration::from_secs(1)).into()).await;
+    let late = request("late");
+    let answer = timeout(limit, backend.acquire(&late)).await.expect("an answer from a new connection");
+    granted(answer.unwrap());
+    assert_eq!(proxy.accepted(), 2);
+}
+
+#[tokio::test]
+async fn those_who_wait_on_a_hung_connection_hear_soon_that_the_outcome_is_unknown() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port);
+    let backend = backend(&proxy.url());
+    take(&backend, "a").await;
+    proxy.mute();
+    let error = timeout(Duration::from_secs(2), backend.acquire(&request("b"))).await.unwrap().unwrap_err();
+    assert_is(&error, Code::ServiceUnavailable, true, Outcome::Unknown);
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_keeps_its_connection() {
+    let server = RedisServer::with(|_| vec!["--enable-debug-command".into(), "yes".into()]);
+    let proxy = Proxy::to(server.port);
+    let backend = backend(&proxy.url());
+    take(&backend, "a").await;
+    let url = server.url();
+    let busy = std::thread::spawn(move || {
+        let mut client = redis::Client::open(url).unwrap().get_connection().unwrap();
+        redis::cmd("DEBUG").arg("SLEEP").arg("1.5").exec(&mut client).unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    take(&backend, "b").await;
+    busy.join().unwrap();
+    // What it tried meanwhile is closed again, and the old one goes on.
+    let clients = || -> usize {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.client()).unwrap();
+        list.lines().filter(|line| line.contains("lib-name=syncguard") || line.contains("resp=3")).count()
+    };
+    eventually("one connection is left", || clients() == 1).await;
+    let lease = take(&backend, "c").await;
+    assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_due_is_left_alone() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port);
+    let backend = backend(&proxy.url());
+    for i in 0..20 {
+        let _ = timeout(Duration::from_micros(i * 20), backend.acquire(&request("a"))).await;
+    }
+    take(&backend, "b").await;
+    for i in 0..20 {
+        let _ = timeout(Duration::from_micros(i * 20), backend.acquire(&request("a"))).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(proxy.accepted(), 1);
 }

@@ -71,6 +71,14 @@ impl Proxy {
         self.shared.delay_ms.store(by.as_millis().try_into().expect("a short delay"), Ordering::SeqCst);
     }
 
+    /// Says on every open connection that nothing more will come, as a server does that closes it; what the
+    /// other side sends still arrives.
+    pub fn hang_up(&self) {
+        for relay in self.shared.open.lock().unwrap().iter() {
+            let _ = relay.client.shutdown(Shutdown::Write);
+        }
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, on: bool) {
         self.shared.refusing.store(on, Ordering::SeqCst);

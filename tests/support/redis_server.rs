@@ -55,6 +55,12 @@ impl RedisServer {
         let _ = self.child.wait();
     }
 
+    #[cfg(unix)]
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
     /// Starts it again on the same port.
     pub fn restart(&mut self) {
         self.kill();
