@@ -130,9 +130,23 @@ pub enum Mutation<T> {
 pub struct HandOver<'a> {
     pub owner: &'a Owner,
     pub next: &'a AcquireRequest,
-    /// `Some(n)`: it is other processes' turn. If more than `n` subscribers (those of this process) watch
-    /// the key, release with a wake-up and do not acquire.
-    pub yield_beyond: Option<u32>,
+    /// Whether it is other processes' turn: then release with a wake-up, and do not acquire.
+    pub yields: Yield,
+}
+
+/// Whether a release gives other processes their turn. `own` is how many subscribers to the key are this
+/// process' own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yield {
+    Never,
+    /// Where more subscribers than our own watch the key, or the store can't tell.
+    IfWatched {
+        own: u32,
+    },
+    /// In any case: who polls leaves no mark.
+    Always {
+        own: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -143,6 +157,8 @@ pub struct HandedOver {
     /// How many subscribers of other processes watch the key, where the turn went to them; a guess where the
     /// store does not tell. They go first, each once, before this process asks at full speed again.
     pub others: u32,
+    /// Where the turn went to others, whether this backend's own watchers hear of it, too.
+    pub echo: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,8 @@ mod records;
 mod retention;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
+#[path = "redis/strangers.rs"]
+mod strangers;
 #[path = "redis/targets.rs"]
 mod targets;
 #[path = "redis/together.rs"]

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 
 use super::trial::{LONG, Trial, grant, refuse, request, still, ttl};
-use crate::backend::{HandOver, LookupBy, Owner};
+use crate::backend::{HandOver, LookupBy, Owner, Yield};
 use crate::lock::{Code, Result};
 
 pub(super) async fn makes_every_operation_an_invalid_argument(t: &Trial) {
@@ -23,7 +23,7 @@ pub(super) async fn makes_every_operation_an_invalid_argument(t: &Trial) {
         refused("watch", &backend.watch(&lease.key).await);
     }
     if backend.capabilities().hands_over {
-        let request = HandOver { owner: &owner, next: &next, yield_beyond: None };
+        let request = HandOver { owner: &owner, next: &next, yields: Yield::Never };
         refused("hand_over", &backend.hand_over(&request).await);
     }
     refused("release", &backend.release(&owner).await);

@@ -3,21 +3,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::trial::{LONG, Trial, by_id, expires_after, grant, is_locked, refuse, request, same, still};
 use super::watch::hinted;
-use crate::backend::{AcquireRequest, Acquired, Backend, HandOver, HandedOver, Mutation, Owner};
+use crate::backend::{AcquireRequest, Acquired, Backend, HandOver, HandedOver, Mutation, Owner, Yield};
 use crate::lock::{Lease, LockId};
 
 /// Hands over without yielding.
 async fn hand_over(backend: &Arc<dyn Backend>, owner: &Owner, next: &AcquireRequest) -> HandedOver {
-    hand_over_or_yield(backend, owner, next, None).await
+    hand_over_or_yield(backend, owner, next, Yield::Never).await
 }
 
 async fn hand_over_or_yield(
     backend: &Arc<dyn Backend>,
     owner: &Owner,
     next: &AcquireRequest,
-    yield_beyond: Option<u32>,
+    yields: Yield,
 ) -> HandedOver {
-    backend.hand_over(&HandOver { owner, next, yield_beyond }).await.expect("hand_over answers")
+    backend.hand_over(&HandOver { owner, next, yields }).await.expect("hand_over answers")
 }
 
 fn granted(handed: HandedOver) -> Lease {
@@ -162,7 +162,8 @@ pub(super) async fn yields_to_other_watchers(t: &Trial) {
     let own = ours.watch(&lease.key).await.expect("watch answers");
     let other = theirs.watch(&lease.key).await.expect("watch answers");
     let next = request(&lease.key, LONG);
-    let handed = hand_over_or_yield(&ours, &Owner::from(lease.clone()), &next, Some(1)).await;
+    let handed =
+        hand_over_or_yield(&ours, &Owner::from(lease.clone()), &next, Yield::IfWatched { own: 1 }).await;
     assert_eq!(handed.released, Mutation::Done(()));
     assert_eq!(handed.next, None, "it is the others' turn");
     assert!(!is_locked(&ours, &lease.key).await, "the key is free for them");
@@ -181,13 +182,40 @@ pub(super) async fn keeps_its_turn_where_nobody_else_watches(t: &Trial) {
     // Somebody waits for another key.
     let _elsewhere = theirs.watch(&t.key()).await.expect("watch answers");
     let next = request(&lease.key, LONG);
-    let handed = hand_over_or_yield(&ours, &Owner::from(lease), &next, Some(0)).await;
+    let handed = hand_over_or_yield(&ours, &Owner::from(lease), &next, Yield::IfWatched { own: 0 }).await;
     assert_eq!(handed.released, Mutation::Done(()));
     let second = granted(handed);
 
     let _own = ours.watch(&second.key).await.expect("watch answers");
     let next = request(&second.key, LONG);
-    let handed = hand_over_or_yield(&ours, &Owner::from(second), &next, Some(1)).await;
+    let handed = hand_over_or_yield(&ours, &Owner::from(second), &next, Yield::IfWatched { own: 1 }).await;
     assert_eq!(handed.released, Mutation::Done(()));
     still(&theirs, &granted(handed)).await;
+}
+
+/// Who polls leaves no mark, so the key is free for everybody.
+pub(super) async fn yields_to_whoever_polls(t: &Trial) {
+    let (ours, theirs) = t.two_backends().await;
+    if !ours.capabilities().hands_over {
+        return;
+    }
+    for watching in [false, true] {
+        let lease = grant(&ours, &t.request(LONG)).await;
+        let watch = if watching && ours.capabilities().wakes {
+            Some(ours.watch(&lease.key).await.expect("watch answers"))
+        } else {
+            None
+        };
+        let (next, own) = (request(&lease.key, LONG), u32::from(watch.is_some()));
+        let yields = Yield::Always { own };
+        let handed = hand_over_or_yield(&ours, &Owner::from(lease.clone()), &next, yields).await;
+        assert_eq!((handed.released, handed.next), (Mutation::Done(()), None));
+        assert!(handed.others == 0 || !t.counts_watchers(), "{} others", handed.others);
+        let theirs_now = grant(&theirs, &request(&lease.key, LONG)).await;
+        assert!(theirs_now.fence > lease.fence);
+        // A turn that is given away by somebody who no longer has the key changes nothing.
+        let handed = hand_over_or_yield(&ours, &Owner::from(lease), &next, yields).await;
+        assert_eq!(handed.released, Mutation::NotFound);
+        still(&theirs, &theirs_now).await;
+    }
 }

@@ -117,6 +117,7 @@ macro_rules! conformance_rules {
                 lets_nobody_in_between
                 yields_to_other_watchers
                 keeps_its_turn_where_nobody_else_watches
+                yields_to_whoever_polls
             }
             is_locked {
                 tells_held_from_free

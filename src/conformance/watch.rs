@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::trial::{LONG, Trial, grant, release, request};
-use crate::backend::{Acquired, HandOver, Mutation, Owner, Watch};
+use crate::backend::{Acquired, HandOver, Mutation, Owner, Watch, Yield};
 
 /// Waits for a hint, and fails the rule when none comes.
 pub(super) async fn hinted(watch: &Watch) {
@@ -123,7 +123,8 @@ pub(super) async fn hints_when_a_hand_over_yields(t: &Trial) {
     let watch = theirs.watch(&lease.key).await.expect("watch answers");
     drain(&watch).await;
     let (next, owner) = (request(&lease.key, LONG), Owner::from(lease));
-    let handed = ours.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: Some(0) }).await;
+    let handed =
+        ours.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 0 } }).await;
     assert_eq!(handed.expect("hand_over answers").next, None, "somebody else waits");
     hinted(&watch).await;
     grant(&theirs, &next).await;

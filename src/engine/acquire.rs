@@ -9,6 +9,7 @@ use super::client::AcquireOptions;
 use super::clock::Moment;
 use super::policy::{KeepPolicy, Policy, Wait};
 use super::search::Search;
+use super::turn::{Strangers, Turn};
 use super::undo::{self, Unheard};
 use super::waiter::Granted;
 use super::{Shared, closed, timed_out};
@@ -39,7 +40,8 @@ pub(super) async fn once(
     unheard.undo = !named && unknown && matches!(end, End::Answered(_));
     match end {
         End::Answered(Ok(Acquired::Granted(lease))) => {
-            deliver(shared, &request, keep, Granted { lease, sent }, cancel).map(Acquired::Granted)
+            let turn = Turn::new(sent, &Strangers::default());
+            deliver(shared, &request, keep, Granted { lease, sent, turn }, cancel).map(Acquired::Granted)
         }
         End::Answered(answer) => answer,
         End::Hung(call) | End::Deadline(call) => {
@@ -85,8 +87,8 @@ fn deliver(
     granted: Granted,
     cancel: Option<&CancellationToken>,
 ) -> Result<Lease> {
-    let Granted { lease, sent } = granted;
-    shared.leases.add(lease.clone(), request.ttl, sent, keep);
+    let Granted { lease, sent, turn } = granted;
+    shared.leases.add(lease.clone(), request.ttl, sent, turn, keep);
     // Asked after it is in the table, so that whoever closes the client finds it there or here.
     let error = match cancel {
         Some(cancel) if cancel.is_cancelled() => Error::aborted(),

@@ -21,18 +21,18 @@ pub(super) async fn run(shared: Weak<Shared>) {
             if shared.closed.is_cancelled() {
                 return;
             }
-            let turn = shared.leases.turn(Moment::now(), shared.environment.silent_for());
-            for lease in &turn.lost {
+            let due = shared.leases.look(Moment::now(), shared.environment.silent_for());
+            for lease in &due.lost {
                 extend::lost(&shared, lease, DEADLINE_PASSED);
             }
-            if turn.ping {
+            if due.ping {
                 shared.environment.ping();
             }
-            for chunk in turn.renew.chunks(MOST_TOGETHER) {
+            for chunk in due.renew.chunks(MOST_TOGETHER) {
                 let (task, chunk) = (Arc::clone(&shared), chunk.to_vec());
                 shared.spawn(async move { renew(&task, &chunk).await });
             }
-            turn.nap
+            due.nap
         };
         match nap {
             // Nothing is due before, but the clock has to be looked at: tokio's stops during sleep.

@@ -12,6 +12,7 @@ use super::clock::Moment;
 use super::deadline::{Deadline, End, ExtendId, Outcome};
 use super::keep::{self, Keeping};
 use super::policy::KeepPolicy;
+use super::turn::Turn;
 use crate::backend::Mutation;
 use crate::lock::{Lease, LockId, Result, Timestamp, Ttl};
 
@@ -38,8 +39,8 @@ struct Table {
 #[derive(Debug)]
 struct Held {
     lease: Lease,
-    /// When it was asked for.
-    since: Moment,
+    /// For how long this process has had the key.
+    turn: Turn,
     ttl: Ttl,
     deadline: Deadline,
     due: Moment,
@@ -70,7 +71,7 @@ pub(super) struct Extending {
 
 /// What the keeper has to do now.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct Due {
     pub lost: Vec<Lease>,
     pub renew: Vec<Extending>,
     pub ping: bool,
@@ -89,8 +90,8 @@ pub(super) struct Drained {
 #[derive(Debug)]
 pub(super) struct Releasing {
     pub lease: Lease,
-    /// When it was asked for.
-    pub since: Moment,
+    /// For how long this process has had the key.
+    pub turn: Turn,
     /// An earlier release of unknown outcome may have removed it already.
     pub repeated: bool,
 }
@@ -132,7 +133,7 @@ impl Leases {
 
     /// Starts to watch over a granted lease that was asked for at `sent`. Granted again under the lock id
     /// of a lease that is watched over already, it is the same lease, and its deadline stays.
-    pub fn add(&self, lease: Lease, ttl: Ttl, sent: Moment, keep: Option<KeepPolicy>) {
+    pub fn add(&self, lease: Lease, ttl: Ttl, sent: Moment, turn: Turn, keep: Option<KeepPolicy>) {
         let lock_id = lease.lock_id;
         let mut table = self.table();
         let keeping = keep.map(|policy| Box::new(Keeping::new(policy, sent, ttl)));
@@ -148,7 +149,7 @@ impl Leases {
         }
         table.remove(&lock_id);
         let deadline = Deadline::new(End::of(sent, ttl));
-        let mut held = Held { lease, since: sent, ttl, deadline, due: sent, phase: Phase::Held, keeping };
+        let mut held = Held { lease, turn, ttl, deadline, due: sent, phase: Phase::Held, keeping };
         held.due = held.next_look();
         let due = held.due;
         table.held.insert(lock_id, held);
@@ -242,9 +243,9 @@ impl Leases {
         let repeated = matches!(held.phase, Phase::Releasing { unknown: true, .. });
         held.phase = Phase::Releasing { in_flight: true, unknown: repeated };
         held.keeping = None;
-        let (lease, since, deadline) = (held.lease.clone(), held.since, held.deadline.end().deadline);
+        let (lease, turn, deadline) = (held.lease.clone(), held.turn, held.deadline.end().deadline);
         table.reschedule(lock_id, deadline);
-        Some(Releasing { lease, since, repeated })
+        Some(Releasing { lease, turn, repeated })
     }
 
     /// The release failed; a later one may try again.
@@ -280,10 +281,10 @@ impl Leases {
     }
 
     /// What is due now, by the state machine of each lease.
-    pub fn turn(&self, now: Moment, silent_for: Duration) -> Turn {
+    pub fn look(&self, now: Moment, silent_for: Duration) -> Due {
         let mut table = self.table();
         let table = &mut *table;
-        let mut turn = Turn::default();
+        let mut due_now = Due::default();
         while let Some(&(due, lock_id)) = table.due.first() {
             if due > now {
                 break;
@@ -303,30 +304,30 @@ impl Leases {
                 (None, _) => keep::watch_only(now, lost_at),
             };
             if step.lost {
-                turn.lost.extend(table.remove(&lock_id));
+                due_now.lost.extend(table.remove(&lock_id));
                 continue;
             }
-            turn.ping |= step.ping;
+            due_now.ping |= step.ping;
             if step.renew
                 && let Some(keeping) = &held.keeping
             {
                 let ttl = keeping.ttl(now, held.ttl);
                 if let Some(extending) = table.begin_extend(&lock_id, now, ttl) {
-                    turn.renew.push(Extending { left: lost_at.since(now), ..extending });
+                    due_now.renew.push(Extending { left: lost_at.since(now), ..extending });
                 }
             }
             table.reschedule(&lock_id, step.look_again);
         }
         // Without a lease for a whole nap the keeper sleeps until it is told; a lease that comes and goes
         // meanwhile, as most do, wakes nobody.
-        turn.nap = match table.due.first() {
+        due_now.nap = match table.due.first() {
             Some(&(due, _)) => Some(due.since(now).min(LONGEST_NAP)),
             None if table.keeper_wakes.is_some_and(|wakes| wakes > now) => Some(LONGEST_NAP),
             None if table.keeper_wakes.is_some() => None,
             None => Some(LONGEST_NAP),
         };
-        table.keeper_wakes = turn.nap.map(|nap| now.plus(nap));
-        turn
+        table.keeper_wakes = due_now.nap.map(|nap| now.plus(nap));
+        due_now
     }
 }
 

@@ -20,6 +20,7 @@ mod queue_tests;
 mod release;
 mod search;
 mod subscription;
+mod turn;
 mod undo;
 mod waiter;
 

@@ -8,14 +8,11 @@ use std::time::Duration;
 use super::Shared;
 use super::clock::Moment;
 use super::subscription::Subscription;
+use super::turn::{Strangers, Turn};
 use super::undo;
 use super::waiter::{Granted, Hint, Phase, Waiter};
-use crate::backend::{AcquireRequest, StoreId};
+use crate::backend::{AcquireRequest, StoreId, Yield};
 use crate::lock::{Error, Key, Lease, TIME_TOLERANCE};
-
-/// After so many hand-overs, or so long, other processes get their turn.
-const MOST_HAND_OVERS: u32 = 8;
-const LONGEST_TURN: Duration = Duration::from_millis(50);
 
 static QUEUES: LazyLock<Mutex<HashMap<Place, Queue>>> = LazyLock::new(Mutex::default);
 
@@ -45,7 +42,7 @@ struct Queue {
     free_at: Option<Moment>,
     /// What the store last said to a head, for those who time out behind it.
     heard: Heard,
-    turn: Turn,
+    strangers: Strangers,
     /// Wake-ups at which processes that have not had their turn since go first.
     others_first: u32,
 }
@@ -57,13 +54,6 @@ pub(super) enum Heard {
     Nothing,
     Answer,
     Failure(Error),
-}
-
-/// For how long this process has had the key.
-#[derive(Debug, Default)]
-struct Turn {
-    hand_overs: u32,
-    began: Option<Moment>,
 }
 
 /// What a new head finds.
@@ -104,6 +94,7 @@ impl Ticket {
         self.with_queue(|queue| {
             queue.free_at = free_in.map(|free_in| Moment::now().plus(free_in));
             queue.heard = Heard::Answer;
+            queue.strangers.came();
         });
     }
 
@@ -115,9 +106,12 @@ impl Ticket {
     }
 
     /// Notes that this process has the key now, by way of the store: a turn begins.
-    pub fn note_granted(&self, until: Moment) {
+    pub fn note_granted(&self, granted: &mut Granted, until: Moment) {
         self.waiter.received();
-        self.with_queue(|queue| queue.begin_turn(until));
+        self.with_queue(|queue| {
+            granted.turn = Turn::new(granted.sent, &queue.strangers);
+            queue.begin_turn(until);
+        });
     }
 
     pub fn keep_subscription(&self, subscription: &Arc<Subscription>) {
@@ -184,8 +178,8 @@ impl Drop for Ticket {
 impl Queue {
     /// This process has the key; the lease lasts until then.
     fn begin_turn(&mut self, until: Moment) {
-        self.turn = Turn { hand_overs: 0, began: Some(Moment::now()) };
         self.others_first = 0;
+        self.strangers = Strangers::default();
         self.keep(until);
     }
 
@@ -196,7 +190,6 @@ impl Queue {
 
     /// The key is free, or may be: whoever asks next finds out.
     fn end_turn(&mut self) {
-        self.turn = Turn::default();
         self.free_at = None;
     }
 }
@@ -214,16 +207,17 @@ pub(super) enum Release {
 pub(super) struct HandingOver {
     place: Place,
     pub waiter: Arc<Waiter>,
-    /// Other processes' turn, with the number of subscriptions that are this process' own.
-    pub yield_beyond: Option<u32>,
+    pub yields: Yield,
+    turn: Turn,
+    /// Whose subscription the line's is.
+    listener: Option<Arc<Subscription>>,
     /// Before the request is sent: a lease that it grants counts from there.
     began: Moment,
     settled: bool,
 }
 
-/// Whether a lease of this place, which this process has had since `since`, can go to a waiter of this
-/// process directly.
-pub(super) fn plan_release(place: &Place, since: Option<Moment>) -> Release {
+/// Whether a lease of this place can go to a waiter of this process directly.
+pub(super) fn plan_release(place: &Place, turn: Option<Turn>) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };
@@ -231,15 +225,16 @@ pub(super) fn plan_release(place: &Place, since: Option<Moment>) -> Release {
     if !head.shared.backend.capabilities().hands_over || !head.begin_receiving() {
         return Release::Plain;
     }
-    let now = Moment::now();
-    // Where the lease was taken before anybody waited, the turn is as old as the lease.
-    let began = *queue.turn.began.get_or_insert(since.unwrap_or(now));
-    let over = queue.turn.hand_overs >= MOST_HAND_OVERS || now.since(began) >= LONGEST_TURN;
-    let own = u32::from(queue.subscription.as_ref().is_some_and(|subscription| subscription.is_live()));
+    let (waiter, now) = (Arc::clone(head), Moment::now());
+    let listener = queue.subscription.clone().filter(|subscription| subscription.is_live());
+    let turn = turn.unwrap_or_else(|| Turn::new(now, &Strangers::default()));
+    let yields = turn.yields(u32::from(listener.is_some()), now);
     Release::HandOver(HandingOver {
         place: place.clone(),
-        waiter: Arc::clone(head),
-        yield_beyond: over.then_some(own),
+        waiter,
+        yields,
+        turn,
+        listener,
         began: now,
         settled: false,
     })
@@ -262,23 +257,28 @@ impl HandingOver {
         self.settled = true;
         if let Some(queue) = queues().get_mut(&self.place) {
             let until = self.began.plus(self.waiter.request.ttl.as_duration());
-            if self.yield_beyond.is_some() {
-                queue.begin_turn(until);
-            } else {
-                queue.turn.hand_overs += 1;
-                queue.keep(until);
+            match self.yields {
+                Yield::Never => queue.keep(until),
+                _ => queue.begin_turn(until),
             }
         }
-        self.waiter.give(Granted { lease, sent: self.began })
+        let turn = self.turn.passed_on(self.yields != Yield::Never, self.began);
+        self.waiter.give(Granted { lease, sent: self.began, turn })
     }
 
-    /// The key went to other processes, of whom so many wait.
-    pub fn yielded(mut self, others: u32) {
+    /// Whether the line's subscription is this client's, whose backend knows what it hears.
+    pub fn is_heard_by(&self, shared: &Arc<Shared>) -> bool {
+        self.listener.as_ref().is_none_or(|listener| listener.belongs_to(shared))
+    }
+
+    /// The key went to other processes, of whom so many wait. With an echo, the next hint is of this release.
+    pub fn yielded(mut self, others: u32, echo: bool) {
         if let Some(queue) = queues().get_mut(&self.place) {
             // The one that gets it now needs no head start.
             queue.others_first = others.saturating_sub(1);
+            queue.strangers = Strangers::after(&self.turn, others);
         }
-        self.back_to_waiting(Hint::Yielded, None);
+        self.back_to_waiting(Hint::Yielded { echo }, None);
     }
 
     /// Nothing was handed over, for certain.

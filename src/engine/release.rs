@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::clock::Moment;
 use super::queue::{self, HandingOver, Release};
+use super::turn::Turn;
 use super::{Shared, bounded, bounded_until, undo};
 use crate::backend::{Acquired, HandOver, Mutation, Owner};
 use crate::lock::{Key, LockId, Result};
@@ -18,7 +18,7 @@ pub(super) async fn release(shared: Arc<Shared>, lock_id: LockId) -> Result<Muta
     };
     let unfinished = Unfinished { shared: &shared, lock_id, ended: false };
     let key = held.lease.key.clone();
-    let result = at_store(&shared, &Owner::from(held.lease), Some(&key), Some(held.since)).await;
+    let result = at_store(&shared, &Owner::from(held.lease), Some(&key), Some(held.turn)).await;
     unfinished.end();
     match result {
         // The earlier release, whose reply was lost, has removed it.
@@ -59,17 +59,17 @@ impl Drop for Unfinished<'_> {
 }
 
 /// Releases at the store, handing the lease over where somebody in this process waits for it. `key` is told
-/// to whoever waits; `since` is how long this process has had it.
+/// to whoever waits; `turn` is how long this process has had it.
 pub(super) async fn at_store(
     shared: &Arc<Shared>,
     owner: &Owner,
     key: Option<&Key>,
-    since: Option<Moment>,
+    turn: Option<Turn>,
 ) -> Result<Mutation<()>> {
     let place = key.map(|key| shared.place(key));
     // A lease that may not be there can't be handed over: the waiter would be refused.
     if let (Some(place), Some(_), true) = (&place, &owner.lease, shared.backend.capabilities().hands_over)
-        && let Release::HandOver(handing) = queue::plan_release(place, since)
+        && let Release::HandOver(handing) = queue::plan_release(place, turn)
     {
         return hand_over(shared, owner, handing).await;
     }
@@ -83,7 +83,7 @@ pub(super) async fn at_store(
 async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> Result<Mutation<()>> {
     let until = Instant::now() + shared.options.operation_timeout;
     let waiter = Arc::clone(&handing.waiter);
-    let request = HandOver { owner, next: &waiter.request, yield_beyond: handing.yield_beyond };
+    let request = HandOver { owner, next: &waiter.request, yields: handing.yields };
     match bounded_until(shared, until, shared.backend.hand_over(&request)).await {
         Ok(handed) => {
             match handed.next {
@@ -93,7 +93,10 @@ async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) ->
                     }
                 }
                 Some(Acquired::Held { .. }) => handing.refused(),
-                None => handing.yielded(handed.others),
+                None => {
+                    let echo = handed.echo || !handing.is_heard_by(shared);
+                    handing.yielded(handed.others, echo);
+                }
             }
             Ok(handed.released)
         }

@@ -16,6 +16,7 @@ use super::clock::Moment;
 use super::policy::{Next, Past, Policy};
 use super::queue::{Heard, Lead, Ticket};
 use super::subscription::Subscription;
+use super::turn::{Strangers, Turn};
 use super::undo;
 use super::waiter::{Granted, Hint, Standing};
 use super::{Shared, closed, timed_out};
@@ -137,6 +138,8 @@ impl<'a> Search<'a> {
         // When a timer causes the next attempt; `None` inside when none does.
         let mut timer: Option<Option<Instant>> = None;
         let mut yield_until = None;
+        // Whether the next hint is of our own release.
+        let mut echo = false;
         loop {
             if let Some(cause) = ask.take()
                 && waiter.begin_asking()
@@ -146,6 +149,7 @@ impl<'a> Search<'a> {
                 }
                 timer = None;
                 yield_until = None;
+                echo = false;
                 if let Some(subscription) = &subscription {
                     // Like every hint from before this attempt, it is answered by it.
                     subscription.take_hint();
@@ -165,11 +169,12 @@ impl<'a> Search<'a> {
                     ask = Some(Cause::Free);
                     continue;
                 }
-                Standing::Hinted(Hint::Yielded) => {
+                Standing::Hinted(Hint::Yielded { echo: echoes }) => {
                     yield_until = Some(Instant::now() + YIELD_AT_MOST);
-                    if let Some(subscription) = &subscription {
-                        // Our own wake-up, for the others.
-                        subscription.take_hint();
+                    echo = echoes;
+                    // It may have come already. Nobody else has had the time.
+                    if subscription.as_ref().is_some_and(|subscription| subscription.take_hint()) {
+                        echo = false;
                     }
                     false
                 }
@@ -207,6 +212,9 @@ impl<'a> Search<'a> {
                 }
                 () = hinted(subscription.as_deref()) => {
                     subscription = subscription.filter(|subscription| subscription.is_live());
+                    if std::mem::take(&mut echo) && subscription.is_some() {
+                        continue;
+                    }
                     if ticket.lets_others_first() {
                         yield_until = Some(Instant::now() + HEAD_START);
                     } else {
@@ -232,10 +240,11 @@ impl<'a> Search<'a> {
         if Instant::now() >= self.deadline {
             return Err(self.out_of_time(ticket));
         }
-        let answer = self.ask().await;
-        match (&answer, &self.last) {
+        let mut answer = self.ask().await;
+        match (&mut answer, &self.last) {
             (Ok(Some(granted)), _) => {
-                ticket.note_granted(granted.sent.plus(self.request.ttl.as_duration()));
+                let until = granted.sent.plus(self.request.ttl.as_duration());
+                ticket.note_granted(granted, until);
             }
             (_, Some(Last::Failed(error))) => ticket.note_failure(error),
             (Ok(None), Some(Last::Held { free_at })) => {
@@ -276,7 +285,8 @@ impl<'a> Search<'a> {
         match answer {
             Ok(Acquired::Granted(lease)) => {
                 self.uncertain = false;
-                Ok(Some(Granted { lease, sent: first_sent }))
+                let turn = Turn::new(first_sent, &Strangers::default());
+                Ok(Some(Granted { lease, sent: first_sent, turn }))
             }
             Ok(Acquired::Held { free_in }) => {
                 self.past.round_trip = Moment::now().since(sent);

@@ -23,6 +23,10 @@ impl Subscription {
         Some(Arc::new(Subscription { watch, owner }))
     }
 
+    pub fn belongs_to(&self, client: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.owner, client)
+    }
+
     /// Whether hints still come: a closed client gets none.
     pub fn is_live(&self) -> bool {
         !self.owner.closed.is_cancelled()

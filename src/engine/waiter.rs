@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::clock::Moment;
+use super::turn::Turn;
 use crate::backend::AcquireRequest;
 use crate::lock::Lease;
 
@@ -43,8 +44,11 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hint {
     Free,
-    /// Other processes got their turn: wait for a wake-up, but not for long.
-    Yielded,
+    /// Other processes got their turn: wait for a wake-up, but not for long. With an echo, the first one is our
+    /// own.
+    Yielded {
+        echo: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(super) struct Granted {
     pub lease: Lease,
     /// Before the first request was sent that may have granted it.
     pub sent: Moment,
+    /// For how long this process has had the key.
+    pub turn: Turn,
 }
 
 /// Where a head stands before it waits.

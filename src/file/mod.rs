@@ -104,10 +104,8 @@ impl Backend for FileBackend {
 
     async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
         let (rules, owner, next) = (self.rules, request.owner.lock_id, request.next.clone());
-        let yield_beyond = request.yield_beyond;
-        self.store
-            .change(&request.next.key, move |place| rules.hand_over(place, &owner, &next, yield_beyond))
-            .await
+        let yields = request.yields;
+        self.store.change(&request.next.key, move |place| rules.hand_over(place, &owner, &next, yields)).await
     }
 
     async fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clock::Now;
 use super::place::Place;
 use super::record::{Holder, Record};
-use crate::backend::{AcquireRequest, Acquired, HandedOver, Mutation, Watch};
+use crate::backend::{AcquireRequest, Acquired, HandedOver, Mutation, Watch, Yield};
 use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
 use crate::process::{Liveness, ProcessId};
 
@@ -53,18 +53,17 @@ impl Rules {
         place: &Place,
         owner: &LockId,
         next: &AcquireRequest,
-        yield_beyond: Option<u32>,
+        yields: Yield,
     ) -> Result<HandedOver> {
         let now = Now::read();
-        let others = match yield_beyond {
-            Some(own) => place.waiters()?.saturating_sub(own),
-            None => 0,
+        let others = match yields {
+            Yield::Never => 0,
+            Yield::IfWatched { own } | Yield::Always { own } => place.waiters()?.saturating_sub(own),
         };
-        if others > 0 {
+        if others > 0 || matches!(yields, Yield::Always { .. }) {
             let released = self.release(place, owner)?;
             place.ring();
-            // This process hears the bell as well, and has to let that go by like the others' turns.
-            return Ok(HandedOver { released, next: None, others: others + 1 });
+            return Ok(HandedOver { released, next: None, others, echo: true });
         }
         match self.find(place, now)? {
             Some(Found { record, is_live: true }) if record.lease.lock_id == *owner => {
@@ -81,6 +80,7 @@ impl Rules {
                     released: Mutation::Done(()),
                     next: Some(Acquired::Granted(new.lease)),
                     others: 0,
+                    echo: false,
                 })
             }
             found => {
@@ -88,7 +88,7 @@ impl Rules {
                     Some(found) if found.record.lease.lock_id == *owner => Mutation::Expired,
                     _ => Mutation::NotFound,
                 };
-                Ok(HandedOver { released, next: Some(self.acquire(place, next)?), others: 0 })
+                Ok(HandedOver { released, next: Some(self.acquire(place, next)?), others: 0, echo: false })
             }
         }
     }

@@ -6,16 +6,15 @@ use super::documents::{Counter, Stored, Version, put_fence, put_lease};
 use super::error;
 use super::names::Place;
 use super::requests::Committed;
-use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation};
+use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Yield};
 use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_live};
 
 /// Reading and committing this often at most: once, and again when somebody interfered. Who lost each time looks once
 /// more, so that a refusal says who holds the key now.
 pub(super) const ROUNDS: u32 = 3;
 
-/// How many others are taken to wait where the turn goes to them. It is not known; but this process hears of its
-/// own release by the stream, when the others do, and must not take that for one of theirs: that makes one more.
-const OTHERS: u32 = 2;
+/// How many others are taken to wait where the turn goes to them: it is not known.
+const OTHERS: u32 = 1;
 
 impl FirestoreBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
@@ -37,12 +36,12 @@ impl FirestoreBackend {
     }
 
     pub(super) async fn release_and_acquire(&self, request: &HandOver<'_>) -> Result<HandedOver> {
-        let HandOver { owner, next, yield_beyond } = request;
+        let HandOver { owner, next, yields } = request;
         // Firestore does not tell who listens to a document. Others may, so when it is their turn they get it:
         // the wake-up costs them nothing, and without them the local waiter asks again 10 ms later.
-        if yield_beyond.is_some() {
+        if *yields != Yield::Never {
             let released = self.release_one(owner).await?;
-            return Ok(HandedOver { released, next: None, others: OTHERS });
+            return Ok(HandedOver { released, next: None, others: OTHERS, echo: true });
         }
         let place = self.server.names().await?.place(&next.key)?;
         let now = self.server.clock.now();
@@ -55,6 +54,7 @@ impl FirestoreBackend {
                     released: Mutation::Done(()),
                     next: Some(Acquired::Granted(lease)),
                     others: 0,
+                    echo: false,
                 });
             }
             rounds -= 1;
@@ -69,13 +69,19 @@ impl FirestoreBackend {
                     released,
                     next: Some(self.refuse_or_repeat(stored, next, now)),
                     others: 0,
+                    echo: false,
                 });
             }
             if round < rounds
                 && let Some(lease) = self.try_grant(&place, next, stored, counter, now).await?
             {
                 self.grants.forget(&owner.lock_id);
-                return Ok(HandedOver { released, next: Some(Acquired::Granted(lease)), others: 0 });
+                return Ok(HandedOver {
+                    released,
+                    next: Some(Acquired::Granted(lease)),
+                    others: 0,
+                    echo: false,
+                });
             }
         }
         Err(error::contended(&self.server.config.host))

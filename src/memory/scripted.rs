@@ -122,9 +122,9 @@ impl Backend for ScriptedBackend {
         if !self.capabilities().hands_over {
             return Err(Error::internal("hand_over was called on a backend that says it has none"));
         }
-        let (owner, next, yield_beyond) = (request.owner.clone(), request.next.clone(), request.yield_beyond);
+        let (owner, next, yields) = (request.owner.clone(), request.next.clone(), request.yields);
         self.call(Operation::HandOver, move |store| {
-            store.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond })
+            store.hand_over(&HandOver { owner: &owner, next: &next, yields })
         })
         .await
     }

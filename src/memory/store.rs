@@ -12,7 +12,7 @@ use super::clock::MemoryClock;
 use super::state::State;
 use crate::backend::{
     AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Part, StoreId,
-    TimeAuthority,
+    TimeAuthority, Yield,
 };
 use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
 
@@ -117,20 +117,19 @@ impl MemoryStore {
         let now = self.now();
         let key = &request.next.key;
         let released = state.release(request.owner, now)?;
-        let others_turn = request.yield_beyond.is_some_and(|own| self.subscribers(key) > own as usize);
+        let (own, always) = match request.yields {
+            Yield::Never => (u32::MAX, false),
+            Yield::IfWatched { own } => (own, false),
+            Yield::Always { own } => (own, true),
+        };
+        let others = u32::try_from(self.subscribers(key)).unwrap_or(u32::MAX).saturating_sub(own);
+        let others_turn = always || others > 0;
         let next = if others_turn { None } else { Some(state.acquire(request.next, now)?) };
         drop(state);
         if others_turn {
             self.hint(key);
         }
-        let others = if others_turn {
-            u32::try_from(self.subscribers(key))
-                .unwrap_or(0)
-                .saturating_sub(request.yield_beyond.unwrap_or(0))
-        } else {
-            0
-        };
-        Ok(HandedOver { released: unit(&released), next, others })
+        Ok(HandedOver { released: unit(&released), next, others, echo: others_turn })
     }
 
     pub(super) fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {

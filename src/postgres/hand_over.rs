@@ -19,6 +19,8 @@ pub(super) struct HandOver {
     pub(super) next: Acquire,
     /// It is the others' turn where more sessions than these wait for the key.
     pub(super) sessions: Option<i64>,
+    /// It is the others' turn in any case.
+    pub(super) always: bool,
 }
 
 /// What the one statement came to.
@@ -63,7 +65,7 @@ impl HandOver {
         let rows = connection.run(Sql::ReleaseUntold, &[&[owner].as_slice()]).await?;
         match Release::read(rows.first()) {
             Reply::Answer(released) => {
-                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: 1 }))
+                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: 1, echo: false }))
             }
             Reply::Busy { .. } => Ok(Outcome::Busy),
         }
@@ -88,12 +90,17 @@ impl HandOver {
         let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(busy())) };
         let Reply::Answer(acquired) = acquired else { return Ok(Err(busy().unknown())) };
         Ok(released.and_then(|released| {
-            Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?), others: 0 })
+            Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?), others: 0, echo: false })
         }))
     }
 
     fn parameters(&self) -> Parameters<'_> {
-        Parameters { owner: self.owner.as_str(), next: self.next.parameters(), sessions: self.sessions }
+        Parameters {
+            owner: self.owner.as_str(),
+            next: self.next.parameters(),
+            sessions: self.sessions,
+            always: self.always,
+        }
     }
 
     fn read(&self, row: Option<&Row>) -> Result<Outcome> {
@@ -101,11 +108,17 @@ impl HandOver {
         let others: Option<i64> = column(row, "others")?;
         if let Some(others) = others {
             let others = u32::try_from(others).unwrap_or(1);
-            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next: None, others }));
+            let (released, echo) = (Mutation::Done(()), others > 0);
+            return Ok(Outcome::Done(HandedOver { released, next: None, others, echo }));
         }
         if let Some(lease) = self.next.taken(row)? {
             let next = Some(Acquired::Granted(lease));
-            return Ok(Outcome::Done(HandedOver { released: Mutation::Done(()), next, others: 0 }));
+            return Ok(Outcome::Done(HandedOver {
+                released: Mutation::Done(()),
+                next,
+                others: 0,
+                echo: false,
+            }));
         }
         match column::<Option<bool>>(row, "mine")? {
             Some(false) => Ok(Outcome::Busy),
@@ -118,12 +131,22 @@ struct Parameters<'a> {
     owner: &'a str,
     next: super::acquire::Parameters<'a>,
     sessions: Option<i64>,
+    always: bool,
 }
 
 impl Parameters<'_> {
     /// In the order of the statement.
-    fn each(&self) -> [&(dyn ToSql + Sync); 7] {
+    fn each(&self) -> [&(dyn ToSql + Sync); 8] {
         let next = &self.next;
-        [&next.key, &self.owner, &next.lock_id, &next.ttl_ms, &next.user_key, &next.fence_key, &self.sessions]
+        [
+            &next.key,
+            &self.owner,
+            &next.lock_id,
+            &next.ttl_ms,
+            &next.user_key,
+            &next.fence_key,
+            &self.sessions,
+            &self.always,
+        ]
     }
 }

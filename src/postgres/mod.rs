@@ -53,7 +53,7 @@ use self::statements::{Sql, Statements};
 use self::wake::Wakes;
 use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
-    TimeAuthority, Watch,
+    TimeAuthority, Watch, Yield,
 };
 use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl, postgres_keys};
 
@@ -150,12 +150,18 @@ impl Backend for PostgresBackend {
 
     async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
         let next = Acquire::new(request.next)?;
-        let sessions = request.yield_beyond.filter(|_| self.capabilities.wakes).map(|ours| {
-            // The server counts sessions; ours is one however many watch through it.
+        let sessions = |own: u32| {
+            // The server counts sessions; ours is one however many watch through it, and none through a pooler.
             let (sessions, watchers) = self.wakes.own(next.key());
-            i64::from(sessions) + i64::from(ours.saturating_sub(watchers))
-        });
-        let work = HandOverWork { owner: request.owner.lock_id, next, sessions };
+            let elsewhere = if self.wakes.reach() { own.saturating_sub(watchers) } else { 0 };
+            i64::from(sessions) + i64::from(elsewhere)
+        };
+        let (sessions, always) = match request.yields {
+            Yield::Never => (None, false),
+            Yield::IfWatched { own } => (Some(sessions(own)), false),
+            Yield::Always { own } => (Some(sessions(own)), true),
+        };
+        let work = HandOverWork { owner: request.owner.lock_id, next, sessions, always };
         Detached::new(work.run(self.pool.clone())).await
     }
 

@@ -44,9 +44,16 @@ impl Sql {
             Sql::ReleaseMany | Sql::ReleaseUntold => &[Type::TEXT_ARRAY],
             Sql::Extend => &[Type::TEXT, Type::INT8],
             Sql::ExtendMany => &[Type::TEXT_ARRAY, Type::INT8_ARRAY],
-            Sql::HandOver => {
-                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8, Type::TEXT, Type::TEXT, Type::INT8]
-            }
+            Sql::HandOver => &[
+                Type::TEXT,
+                Type::TEXT,
+                Type::TEXT,
+                Type::INT8,
+                Type::TEXT,
+                Type::TEXT,
+                Type::INT8,
+                Type::BOOL,
+            ],
             Sql::CleanUp => &[Type::INT8],
             Sql::CleanUpFences => &[Type::INT8, Type::INT8, Type::INT8],
             Sql::CleanUpKey => &[Type::TEXT, Type::TEXT],

@@ -120,6 +120,11 @@ impl Wakes {
         Ok(Watch::new(hints, subscription))
     }
 
+    /// Whether hints reach this backend: not through a pooler.
+    pub(super) fn reach(&self) -> bool {
+        !self.0.dialer.is_pooled()
+    }
+
     /// How many sessions of this backend's hold the key's shared lock, and for how many watchers.
     pub(super) fn own(&self, key: &str) -> (u32, u32) {
         let keys = self.0.registry.keys();

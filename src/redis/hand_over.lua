@@ -1,7 +1,7 @@
 -- KEYS: lock, fence, and the reverse mappings of owner and next unless other nodes of a cluster have them.
 -- ARGV: for how long the fence stays in ms ('0': for ever), owner's lock id, next lock id, ttl in ms, key as
--- JSON text, and 'keep', or 'yield' with the number of subscribers beyond which the turn goes to other
--- processes and whom a wake-up then need not wake.
+-- JSON text, whether the turn goes to other processes ('keep': never, 'yield': if they subscribe, 'leave':
+-- always), and unless never, the number of subscribers that are no others and whom a wake-up need not wake.
 -- { what a release answers, what an acquire answers, or how many others the turn went to }.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local stored = found[1]
@@ -14,14 +14,15 @@ if stored then
   if id == ARGV[2] then released = is_live(expires, now) and 1 or 2 end
 end
 
-if ARGV[6] == 'yield' then
+if ARGV[6] ~= 'keep' then
   local watchers = redis.pcall('PUBSUB', 'NUMSUB', KEYS[1] .. ':wake')
-  if not watchers.err and watchers[2] > tonumber(ARGV[7]) then
+  local others = watchers.err and 0 or math.max(watchers[2] - ARGV[7], 0)
+  if others > 0 or ARGV[6] == 'leave' then
     if released == 1 then
       redis.call('DEL', KEYS[1], KEYS[3] or KEYS[1])
       wake(KEYS[1], ARGV[8])
     end
-    return { { released }, watchers[2] - ARGV[7] }
+    return { { released }, others }
   end
 end
 

@@ -6,7 +6,7 @@ use super::RedisBackend;
 use super::names::Place;
 use super::script::{ACQUIRE, Call, EXTEND, HAND_OVER, RELEASE};
 use super::together::Part;
-use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner};
+use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner, Yield};
 use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
 /// How many leases one script extends: few enough that the server is soon free for others.
@@ -18,6 +18,7 @@ const FOREIGN: &str = "foreign";
 /// Whose turn it is after a hand-over.
 const KEEP: &str = "keep";
 const YIELD: &str = "yield";
+const LEAVE: &str = "leave";
 
 impl RedisBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
@@ -53,13 +54,16 @@ impl RedisBackend {
     }
 
     pub(super) async fn release_and_acquire(&self, request: &HandOver<'_>) -> Result<HandedOver> {
-        let HandOver { owner, next, yield_beyond } = request;
+        let HandOver { owner, next, yields } = request;
         let place = self.names.place(&next.key)?;
         let (old, new) = (self.names.index(&owner.lock_id)?, self.names.index(&next.lock_id)?);
-        let (turn, beyond) = match yield_beyond {
-            Some(others) => (YIELD, others.to_string()),
-            None => (KEEP, String::new()),
+        let (turn, own) = match *yields {
+            Yield::Never => (KEEP, 0),
+            Yield::IfWatched { own } => (YIELD, own),
+            Yield::Always { own } => (LEAVE, own),
         };
+        // Without RESP3 our own watchers are no subscribers.
+        let own = if own > 0 && self.server.is_without_pushes(&place.lock).await { 0 } else { own };
         let beside = self.names.index_is_beside_lock();
         let keys = [place.lock.as_str(), &place.fence, &old, &new];
         let keys = if beside { &keys[..] } else { &keys[..2] };
@@ -70,26 +74,30 @@ impl RedisBackend {
             &millis(next.ttl),
             &json(&next.key),
             turn,
-            &beyond,
+            &own.to_string(),
             &self.signature,
         ];
-        let args = if turn == YIELD { &args[..] } else { &args[..6] };
+        let args = if turn == KEEP { &args[..6] } else { &args[..] };
         if !beside {
             self.pending.add(next.lock_id, &place.lock);
         }
         let reply = self.server.eval(Call { script: &HAND_OVER, keys, args }).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
-            [released] => HandedOver { released: self.released(released)?, next: None, others: 0 },
+            [released] => {
+                HandedOver { released: self.released(released)?, next: None, others: 0, echo: false }
+            }
             [released, Value::Int(others)] => HandedOver {
                 released: self.released(released)?,
                 next: None,
                 others: u32::try_from(*others).unwrap_or(0),
+                echo: false,
             },
             [released, acquired] => HandedOver {
                 released: self.released(released)?,
                 next: Some(self.acquired(acquired, &next.key, next.lock_id)?),
                 others: 0,
+                echo: false,
             },
             _ => return Err(self.strange(&reply)),
         };

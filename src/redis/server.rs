@@ -50,6 +50,12 @@ impl Server {
         }
     }
 
+    /// Whether nobody here hears of a key that is freed.
+    pub(super) async fn is_without_pushes(&self, key: &str) -> bool {
+        let link = self.link(key).await.ok();
+        link.and_then(|link| link.live()).is_some_and(|connection| !connection.pushes())
+    }
+
     /// Runs a script where its first key lies, and gives its text to a server that has not seen it or has
     /// forgotten it.
     ///

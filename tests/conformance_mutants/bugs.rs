@@ -66,6 +66,7 @@ pub enum Bug {
     HandOverTakesTwoSteps,
     HandOverNeverYields,
     HandOverAlwaysYields,
+    HandOverYieldsToWatchersOnly,
     HandOverYieldsSilently,
     NoHints,
     HintsForItsOwnOnly,
@@ -246,6 +247,7 @@ pub const MUTANTS: &[(Bug, &[&str])] = &[
     (Bug::HandOverTakesTwoSteps, &["hand_over::lets_nobody_in_between"]),
     (Bug::HandOverNeverYields, &["hand_over::yields_to_other_watchers"]),
     (Bug::HandOverAlwaysYields, &["hand_over::keeps_its_turn_where_nobody_else_watches"]),
+    (Bug::HandOverYieldsToWatchersOnly, &["hand_over::yields_to_whoever_polls"]),
     (
         Bug::HandOverYieldsSilently,
         &["hand_over::yields_to_other_watchers", "watch::hints_when_a_hand_over_yields"],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, HandedOver, Mutation, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, HandedOver, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, Fence, Lease, LockId, Result, TIME_TOLERANCE, Ttl};
 use tokio::task::yield_now;
 
@@ -150,31 +150,32 @@ impl Broken {
     }
 
     pub async fn broken_hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
-        let HandOver { owner, next, yield_beyond } = *request;
+        let HandOver { owner, next, yields } = *request;
         if self.is(Bug::OwnersNeedAMemory) && owner.lease.is_none() {
             return Ok(HandedOver {
                 released: Mutation::NotFound,
                 next: Some(self.inner.acquire(next).await?),
                 others: 0,
+                echo: false,
             });
         }
         match self.bug {
             Bug::HandOverOnlyAcquires => {
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::Done(()), next: Some(next), others: 0 })
+                Ok(HandedOver { released: Mutation::Done(()), next: Some(next), others: 0, echo: false })
             }
             Bug::HandOverStopsWithoutAnOwner => {
                 let released = self.inner.release(owner).await?;
                 let done = released == Mutation::Done(());
                 let next = if done { Some(self.inner.acquire(next).await?) } else { None };
-                Ok(HandedOver { released, next, others: 0 })
+                Ok(HandedOver { released, next, others: 0, echo: false })
             }
             Bug::HandOverForgetsTheOwnerCheck => {
                 if let Some(lease) = self.holder(&next.key).await {
                     self.drop_lease(&lease).await;
                 }
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::NotFound, next: Some(next), others: 0 })
+                Ok(HandedOver { released: Mutation::NotFound, next: Some(next), others: 0, echo: false })
             }
             Bug::HandOverAlwaysSaysDone => {
                 let handed = self.inner.hand_over(request).await?;
@@ -187,13 +188,28 @@ impl Broken {
             Bug::HandOverTakesTwoSteps => {
                 let released = self.inner.release(owner).await?;
                 yield_now().await;
-                Ok(HandedOver { released, next: Some(self.inner.acquire(next).await?), others: 0 })
+                Ok(HandedOver {
+                    released,
+                    next: Some(self.inner.acquire(next).await?),
+                    others: 0,
+                    echo: false,
+                })
             }
             Bug::HandOverNeverYields => {
-                self.inner.hand_over(&HandOver { owner, next, yield_beyond: None }).await
+                self.inner.hand_over(&HandOver { owner, next, yields: Yield::Never }).await
             }
-            Bug::HandOverAlwaysYields if yield_beyond.is_some() => {
-                Ok(HandedOver { released: self.inner.release(owner).await?, next: None, others: 0 })
+            Bug::HandOverAlwaysYields if yields != Yield::Never => Ok(HandedOver {
+                released: self.inner.release(owner).await?,
+                next: None,
+                others: 0,
+                echo: false,
+            }),
+            Bug::HandOverYieldsToWatchersOnly => {
+                let yields = match yields {
+                    Yield::Always { own } => Yield::IfWatched { own },
+                    other => other,
+                };
+                self.inner.hand_over(&HandOver { owner, next, yields }).await
             }
             Bug::HandOverYieldsSilently => {
                 self.store().lose_hints(true);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syncguard::backend::Backend;
-use syncguard::engine::Policy;
+use syncguard::engine::{Jitter, Policy, Wait};
+use syncguard::lock::Lease;
 use syncguard::memory::Operation;
 use tokio::time::{Instant, sleep};
 
@@ -76,14 +77,22 @@ async fn where_nobody_else_waits_the_turn_goes_on() {
     let waiting: Vec<_> = (0..30).map(|_| ours.waiting(&patient())).collect();
     settle().await;
     ours.backend.reset_calls();
+    // But for a pause of 10 ms now and then, in case somebody polls.
+    let (mut last, mut pauses) = (Instant::now(), 0);
     for waiting in waiting {
         sleep(ms(20)).await;
         let start = Instant::now();
         ours.free(&lease).await;
         lease = waiting.await.unwrap().expect("handed over");
-        assert_eq!(Instant::now(), start);
+        if Instant::now() != start {
+            assert!(start.elapsed() >= ms(10) && start.elapsed() <= ms(12), "{:?}", start.elapsed());
+            assert!(start - last >= ms(120), "too soon: {:?}", start - last);
+            (last, pauses) = (Instant::now(), pauses + 1);
+        }
+        assert!(start - last <= ms(270), "too late: {:?}", start - last);
     }
-    assert_eq!((ours.calls(Operation::HandOver), ours.requests()), (30, 30));
+    assert!((2..=5).contains(&pauses), "{pauses} pauses in 600 ms");
+    assert_eq!((ours.calls(Operation::HandOver), ours.requests()), (30, 30 + pauses));
 }
 
 /// The others have a subscription but do not come: after 10 ms the lock is ours again.
@@ -154,4 +163,97 @@ async fn a_wake_up_at_which_others_go_first_is_not_lost_with_the_head() {
     first.await.unwrap().expect_err("aborted");
     second.await.unwrap().expect("granted");
     assert!(start.elapsed() <= ms(2), "{:?}", start.elapsed());
+}
+
+/// A process that polls, and holds the lock for `hold` each time; counts its turns.
+fn polls(process: &Process, policy: Policy, hold: std::time::Duration) -> Arc<AtomicUsize> {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let (process, counting) = (process.clone(), turns.clone());
+    tokio::spawn(async move {
+        loop {
+            if let Ok(lease) = process.lock(&policy).await {
+                counting.fetch_add(1, Ordering::SeqCst);
+                sleep(hold).await;
+                process.release(&lease).await.expect("answers");
+                sleep(policy.retry_delay).await;
+            }
+        }
+    });
+    turns
+}
+
+/// It leaves no mark at the store, but whoever looks every 5 ms finds the key free at the latest after 250 ms of
+/// ours and the hold that they end in.
+#[tokio::test(start_paused = true)]
+async fn whoever_polls_in_time_gets_a_turn_every_quarter_of_a_second() {
+    let store = store();
+    let (crowd, poller) = (Process::elsewhere(&store, "crowd"), Process::elsewhere(&store, "poller"));
+    let ours = busy(&crowd, 5, ms(2));
+    settle().await;
+    let policy = Policy { retry_delay: ms(5), max_retries: 10_000, ..polling() };
+    let theirs = polls(&poller, policy, ms(2));
+    sleep(ms(10_000)).await;
+    let (ours, theirs) = (ours.load(Ordering::SeqCst), theirs.load(Ordering::SeqCst));
+    assert!(theirs >= 10_000 / (250 + 2 + 10), "{theirs} turns of theirs beside {ours}");
+    assert!(ours >= 3000, "{ours} turns of ours beside {theirs}");
+}
+
+/// Whoever looks less often meets one in twenty of the pauses, and more once it has been seen.
+#[tokio::test(start_paused = true)]
+async fn whoever_polls_rarely_is_not_starved() {
+    for policy in [
+        Policy { jitter: Jitter::None, ..polling() },
+        polling(),
+        Policy { wait: Wait::Poll, ..Policy::default() },
+    ] {
+        let store = store();
+        let (crowd, poller) = (Process::elsewhere(&store, "crowd"), Process::elsewhere(&store, "poller"));
+        let _ours = busy(&crowd, 5, ms(20));
+        settle().await;
+        let theirs = polls(&poller, policy.clone(), ms(2));
+        sleep(ms(240_000)).await;
+        let theirs = theirs.load(Ordering::SeqCst);
+        assert!(theirs >= 3, "{theirs} turns in four minutes by {policy:?}");
+    }
+}
+
+/// Once somebody came who had left no mark, they have the turns of those that do.
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_was_seen_is_expected_again() {
+    let store = store();
+    let (ours, poller) = (Process::on(&store), Process::elsewhere(&store, "poller"));
+    let pause = async |lease: Lease| {
+        let waiting = ours.waiting(&patient());
+        let mut passed = ms(0);
+        let mut lease = lease;
+        let mut next = waiting;
+        loop {
+            sleep(ms(10)).await;
+            passed += ms(10);
+            let start = Instant::now();
+            ours.free(&lease).await;
+            settle().await;
+            if !next.is_finished() {
+                return (passed, start, next);
+            }
+            lease = next.await.unwrap().expect("handed over");
+            next = ours.waiting(&patient());
+            settle().await;
+        }
+    };
+    let (first, _, waiting) = pause(ours.hold().await).await;
+    assert!(first >= ms(120) && first <= ms(260), "{first:?}");
+    let theirs = poller.hold().await;
+    sleep(ms(20)).await;
+    poller.free(&theirs).await;
+    let mut lease = waiting.await.unwrap().expect("woken");
+    for turn in 0..8 {
+        let (passed, start, waiting) = pause(lease).await;
+        assert!(passed <= ms(60), "{passed:?} in turn {turn}");
+        lease = waiting.await.unwrap().expect("granted");
+        assert!(start.elapsed() >= ms(10), "{:?}", start.elapsed());
+    }
+    let (passed, _, waiting) = pause(lease).await;
+    assert!(passed >= ms(120), "{passed:?}: they have gone");
+    waiting.await.unwrap().expect("granted");
 }

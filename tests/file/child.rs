@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, Owner, Yield};
 use syncguard::file::{FileBackend, FileConfig};
 use syncguard::lock::{Key, Lease, LockId, Ttl};
 use syncguard::settings::{Setting, Settings};
@@ -208,7 +208,7 @@ async fn steps(backend: &FileBackend, name: &str) {
     let next = request(name, LONG);
     say(&format!("handing {}", next.lock_id.as_str()));
     let owner = Owner::from(lease);
-    let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await;
+    let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await;
     let Some(Acquired::Granted(lease)) = handed.expect("hand_over answers").next else {
         panic!("the lease is handed over")
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::file::{FileBackend, FileFixture};
 use syncguard::lock::{Lease, LockId};
 
@@ -72,7 +72,7 @@ async fn works_as_ever(backend: &FileBackend, name: &str, above: u64) -> u64 {
         assert!(matches!(backend.extend(&owner, ttl(LONG)).await, Ok(Mutation::Done(_))));
         assert_eq!(try_grant(backend, &request(name, LONG)).await, None);
         let next = request(name, LONG);
-        let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await;
+        let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await;
         let Some(Acquired::Granted(next)) = handed.expect("hand_over answers").next else {
             panic!("the lease is handed over")
         };

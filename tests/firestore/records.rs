@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Fence, LockId, Timestamp, firestore_keys};
 use syncguard::settings::Setting;
 
@@ -82,7 +82,7 @@ async fn a_counter_that_may_go_says_when() {
     assert_eq!(goes, lease.fence.value().div_ceil(10) + DAY_MS);
     let next = request("a");
     let owner = Owner::from(lease);
-    going.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await.unwrap();
+    going.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await.unwrap();
     let Some(ValueType::StringValue(fence)) = counter().await.remove("fence") else { panic!("no fence") };
     assert_eq!(
         goes_at().await,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Part};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Part, Yield};
 use syncguard::lock::{Code, Lease, Outcome};
 
 use crate::gate::{Fault, Gate};
@@ -36,7 +36,7 @@ async fn each_operation_takes_as_few_as_promised() {
     let next = request("a");
     let owner = Owner::from(lease);
     let handed =
-        backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await.unwrap();
+        backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await.unwrap();
     assert!(matches!(handed.next, Some(Acquired::Granted(_))));
     assert_eq!(gate.calls(), [COMMIT], "hand over");
     assert_eq!(backend.release(&Owner::from(next.lock_id)).await.unwrap(), Mutation::Done(()));
@@ -200,7 +200,7 @@ async fn a_remembered_grant_never_overrides_a_successor() {
             }
             _ => {
                 let next = request(operation);
-                let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+                let handing = HandOver { owner: &owner, next: &next, yields: Yield::Never };
                 let handed = ours.hand_over(&handing).await.unwrap();
                 assert_eq!(handed.released, Mutation::NotFound);
                 assert!(matches!(handed.next, Some(Acquired::Held { .. })), "{handed:?}");

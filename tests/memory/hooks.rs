@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Watch};
+use syncguard::backend::{
+    AcquireRequest, Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Watch, Yield,
+};
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, TIME_TOLERANCE, Ttl};
 use syncguard::memory::{Fault, MemoryClock, MemoryStore, Operation, ScriptedBackend};
 use tokio::sync::Notify;
@@ -204,7 +206,7 @@ async fn what_a_backend_says_it_cannot_do_is_an_error() {
     let backend = store.backend_claiming(|can| (can.wakes, can.hands_over) = (false, false));
     assert_eq!(backend.watch(&key()).await.expect_err("no wake-ups").code(), Code::Internal);
     let (owner, next) = (Owner::from(LockId::mint()), request());
-    let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await;
+    let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await;
     assert_eq!(handed.expect_err("no hand-over").code(), Code::Internal);
     assert_eq!(backend.capabilities().store, store.backend().capabilities().store);
 }

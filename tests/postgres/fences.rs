@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use syncguard::backend::{Backend, HandOver, Owner};
+use syncguard::backend::{Backend, HandOver, Owner, Yield};
 use syncguard::lock::{Code, Fence, FenceRetention};
 use syncguard::postgres::PostgresBackend;
 
@@ -43,7 +43,7 @@ async fn a_fence_is_above_that_of_the_lease_that_is_stored() {
         let next = request(name);
         let owner = Owner::from(lease);
         let handed =
-            backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await.unwrap();
+            backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await.unwrap();
         let fence = granted(handed.next.unwrap()).fence;
         assert_eq!(i64::try_from(fence.value()).unwrap(), stored + 2, "{name}");
     }

@@ -6,11 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Backend, HandOver, LookupBy, Owner};
+use syncguard::backend::{Backend, HandOver, LookupBy, Owner, Yield};
+use syncguard::engine::Wait;
 use syncguard::postgres::PostgresBackend;
 use syncguard::settings::Setting;
 
 use crate::support::postgres_server::PostgresServer;
+use crate::support::turns::{Turns, every, often};
 use crate::support::{TempDir, free_port, needs};
 use crate::{ask, assert_done, assert_held, backend, backend_with, key, request, server, take, ttl};
 
@@ -241,9 +243,9 @@ async fn another_client_of_the_pool_finds_nothing_of_ours() {
     let watch = backend.watch(&key("a")).await.unwrap();
     neighbour.finds_nothing("a watch").await;
     let mut owner = owner;
-    for yield_beyond in [None, Some(0)] {
+    for yields in [Yield::Never, Yield::IfWatched { own: 0 }] {
         let next = request("a");
-        let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond }).await.unwrap();
+        let handed = backend.hand_over(&HandOver { owner: &owner, next: &next, yields }).await.unwrap();
         assert!(handed.next.is_some());
         owner = Owner::from(next.lock_id);
         neighbour.finds_nothing("a hand-over").await;
@@ -285,4 +287,32 @@ async fn another_client_of_the_pool_finds_nothing_of_ours() {
     neighbour.finds_nothing("joined requests").await;
     let unsafe_writes: i64 = ask(&client, "SELECT count(*) FROM seen WHERE durable <> 'on'").await;
     assert_eq!(unsafe_writes, 0, "no commit of ours may be forgotten by a crash");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_polls_gets_its_turns_behind_pgbouncer() {
+    if !needs::run_with("pgbouncer") {
+        return;
+    }
+    let server = server().await;
+    let bouncer = PgBouncer::start(&server);
+    let url = format!("postgres://tester@127.0.0.1:{}/postgres", bouncer.port);
+    PostgresBackend::setup_schema(crate::config(&url, &[])).await.unwrap();
+    let turns = Turns::of_crowd(Arc::new(backend(&url)));
+    turns.beside(Arc::new(backend(&url)), often(Wait::Poll)).are_shared().await;
+}
+
+/// Who sits behind a pooler hears nobody, but is asked to let those come who listen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_listens_gets_its_turns_beside_one_behind_pgbouncer() {
+    if !needs::run_with("pgbouncer") {
+        return;
+    }
+    let server = server().await;
+    let bouncer = PgBouncer::start(&server);
+    let url = format!("postgres://tester@127.0.0.1:{}/postgres", bouncer.port);
+    PostgresBackend::setup_schema(crate::config(&url, &[])).await.unwrap();
+    let turns = Turns::of_crowd(Arc::new(backend(&url)));
+    let patient = every(Duration::from_secs(20), Wait::Notify);
+    turns.beside(Arc::new(backend(&server.url())), patient).are_shared().await;
 }

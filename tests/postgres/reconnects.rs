@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use syncguard::backend::{AcquireRequest, Backend, Owner};
+use syncguard::backend::{AcquireRequest, Backend, Owner, Yield};
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
 use syncguard::lock::Code;
 use syncguard::postgres::PostgresBackend;
@@ -277,7 +277,11 @@ async fn a_release_whose_notification_fails_is_applied_all_the_same() {
         assert_done(&both.0.expect("a release"));
         assert_done(&both.1.expect("a release"));
         let next: AcquireRequest = request(&names[3]);
-        let over = syncguard::backend::HandOver { owner: &owners[3], next: &next, yield_beyond: Some(0) };
+        let over = syncguard::backend::HandOver {
+            owner: &owners[3],
+            next: &next,
+            yields: Yield::IfWatched { own: 0 },
+        };
         match holder.hand_over(&over).await {
             Ok(handed) => assert_done(&handed.released),
             // Behind a pooler nobody knows who waits, so the lease passes on.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
-use syncguard::backend::{Backend, HandOver, Owner, Watch};
+use syncguard::backend::{Backend, HandOver, Owner, Watch, Yield};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
@@ -82,7 +82,7 @@ async fn commits_carry_notifications_only_where_somebody_waits() {
         }
         let owner = Owner::from(take(&holder, "handed").await);
         let next = request("handed");
-        let handed = HandOver { owner: &owner, next: &next, yield_beyond: Some(0) };
+        let handed = HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 0 } };
         assert!(holder.hand_over(&handed).await.unwrap().next.is_some());
     });
     assert_eq!(quiet.await, 0, "nobody waits");
@@ -159,14 +159,18 @@ async fn a_turn_goes_to_other_processes_and_says_how_many_wait() {
     let owner = Owner::from(take(&ours, "a").await);
     let _own = [ours.watch(&key("a")).await.unwrap(), ours.watch(&key("a")).await.unwrap()];
     let next = request("a");
-    let handed =
-        ours.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: Some(2) }).await.unwrap();
+    let handed = ours
+        .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 2 } })
+        .await
+        .unwrap();
     assert!(handed.next.is_some(), "two watchers of our own are nobody else");
     let owner = Owner::from(next.lock_id);
     let others = [b.watch(&key("a")).await.unwrap(), c.watch(&key("a")).await.unwrap()];
     let next = request("a");
-    let handed =
-        ours.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: Some(2) }).await.unwrap();
+    let handed = ours
+        .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 2 } })
+        .await
+        .unwrap();
     assert_eq!((handed.next, handed.others), (None, 2));
     for other in &others {
         assert_hinted(other).await;

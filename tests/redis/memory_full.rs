@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Commands, cmd};
-use syncguard::backend::{Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment, Policy};
 use syncguard::lock::{Code, Lease, Result};
 use tokio::runtime::Handle;
@@ -77,9 +77,8 @@ async fn a_hand_over_that_fails_has_changed_nothing() {
     let before = contents(&mut direct);
     fill(&mut direct, true);
     let (owner, next) = (Owner::from(lease.clone()), request("a"));
-    for yield_beyond in [None, Some(5)] {
-        let error =
-            backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond }).await.unwrap_err();
+    for yields in [Yield::Never, Yield::IfWatched { own: 5 }] {
+        let error = backend.hand_over(&HandOver { owner: &owner, next: &next, yields }).await.unwrap_err();
         assert!(
             error.code() == Code::RateLimited && error.is_retryable() && !error.is_unknown(),
             "{error:?}"

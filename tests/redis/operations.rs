@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Commands;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Lease, LockId};
 use syncguard::settings::Setting;
 
@@ -196,7 +196,7 @@ async fn hand_over_passes_the_key_in_one_step() {
         // The second round's owner is gone: the key is still taken for nobody twice.
         let next = request("a");
         let handed =
-            backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None }).await.unwrap();
+            backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await.unwrap();
         if owner.lease.is_some() {
             assert_eq!(handed.released, Mutation::Done(()));
             let lease = granted(handed.next.unwrap());
@@ -217,8 +217,10 @@ async fn hand_over_of_a_free_key_acquires_it() {
     let server = RedisServer::start();
     let backend = backend(&server.url());
     let (owner, next) = (Owner::from(LockId::mint()), request("a"));
-    let handed =
-        backend.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: Some(0) }).await.unwrap();
+    let handed = backend
+        .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 0 } })
+        .await
+        .unwrap();
     assert_eq!(handed.released, Mutation::NotFound);
     granted(handed.next.unwrap());
 }
@@ -309,7 +311,7 @@ async fn without_a_prefix_a_lock_id_of_another_process_does_as_much() {
         assert_done(&extended.unwrap());
     }
     let next = request("a");
-    let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+    let handing = HandOver { owner: &owner, next: &next, yields: Yield::Never };
     let lease = granted(theirs.hand_over(&handing).await.unwrap().next.unwrap());
     assert_done(&ours.release(&foreign(&lease)).await.unwrap());
     for mutation in [ours.release(&foreign(&lease)).await, ours.release(&owner).await] {

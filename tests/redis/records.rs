@@ -1,7 +1,7 @@
 //! Records of the original library, records written by hand, and what is no record.
 
 use redis::Commands;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, LockId};
 use syncguard::settings::Setting;
 
@@ -120,7 +120,7 @@ async fn assert_all_fail(backend: &dyn Backend, id: LockId, place: &str, stored:
         (
             "hand over",
             backend
-                .hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: None })
+                .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never })
                 .await
                 .map(drop)
                 .unwrap_err(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::{Commands, cmd};
-use syncguard::backend::{Backend, HandOver, Owner};
+use syncguard::backend::{Backend, HandOver, Owner, Yield};
 use syncguard::lock::{FenceRetention, redis_cluster_keys};
 use syncguard::redis::{RedisBackend, RedisConfig};
 use syncguard::secret::Password;
@@ -56,7 +56,7 @@ async fn a_counter_stays_for_the_retention_and_for_as_much_longer_as_it_is_ahead
             assert_stays(client.pttl(fence("a")).unwrap(), stays);
             let _: () = client.persist(fence("a")).unwrap();
             let (owner, next) = (Owner::from(lease), request("a"));
-            let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+            let handing = HandOver { owner: &owner, next: &next, yields: Yield::Never };
             let lease = granted(backend.hand_over(&handing).await.unwrap().next.unwrap());
             assert_stays(client.pttl(fence("a")).unwrap(), stays);
             assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
@@ -89,7 +89,7 @@ async fn a_counter_of_a_cluster_stays_as_long() {
         let lease = take(&backend, name).await;
         assert_stays(left(name), 0);
         let (owner, next) = (Owner::from(lease), request(name));
-        let handing = HandOver { owner: &owner, next: &next, yield_beyond: None };
+        let handing = HandOver { owner: &owner, next: &next, yields: Yield::Never };
         granted(backend.hand_over(&handing).await.unwrap().next.unwrap());
         assert_stays(left(name), 0);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Commands;
-use syncguard::backend::{Backend, HandOver, Mutation, Owner, Watch};
+use syncguard::backend::{Backend, HandOver, Mutation, Owner, Watch, Yield};
 use syncguard::settings::Setting;
 use tokio::time::timeout;
 
@@ -118,19 +118,19 @@ async fn hand_over_yields_when_others_watch() {
     let (ours, theirs) = (backend(&server.url()), backend(&server.url()));
     let mut owner = Owner::from(take(&ours, "a").await);
     let own_watch = ours.watch(&key("a")).await.unwrap();
-    let hand_over = async |owner: &Owner, beyond| {
+    let hand_over = async |owner: &Owner, yields| {
         let next = request("a");
-        ours.hand_over(&HandOver { owner, next: &next, yield_beyond: beyond }).await.unwrap()
+        ours.hand_over(&HandOver { owner, next: &next, yields }).await.unwrap()
     };
     // Our own subscription is the only one.
-    let handed = hand_over(&owner, Some(1)).await;
+    let handed = hand_over(&owner, Yield::IfWatched { own: 1 }).await;
     owner = Owner::from(granted(handed.next.unwrap()));
     assert_quiet(&own_watch).await;
 
     let their_watch = theirs.watch(&key("a")).await.unwrap();
-    let handed = hand_over(&owner, None).await;
+    let handed = hand_over(&owner, Yield::Never).await;
     owner = Owner::from(granted(handed.next.unwrap()));
-    let handed = hand_over(&owner, Some(1)).await;
+    let handed = hand_over(&owner, Yield::IfWatched { own: 1 }).await;
     assert_eq!(handed.released, Mutation::Done(()));
     assert!(handed.next.is_none());
     assert_hinted(&their_watch).await;
@@ -149,8 +149,10 @@ async fn without_the_right_to_publish_a_release_still_releases() {
     let lease = take(&quiet, "a").await;
     let next = request("a");
     let owner = Owner::from(lease);
-    let handed =
-        quiet.hand_over(&HandOver { owner: &owner, next: &next, yield_beyond: Some(0) }).await.unwrap();
+    let handed = quiet
+        .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 0 } })
+        .await
+        .unwrap();
     assert_done(&quiet.release(&Owner::from(granted(handed.next.unwrap()))).await.unwrap());
     assert!(quiet.watch(&key("a")).await.is_err());
     assert_eq!(client.exists::<_, usize>("syncguard:a").unwrap(), 0);

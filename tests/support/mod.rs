@@ -1,12 +1,14 @@
 //! What the integration tests share: real servers in temporary directories, and a relay that breaks things.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod lag;
 pub mod needs;
 pub mod postgres_server;
 pub mod proxy;
 pub mod redis_6;
 pub mod redis_cluster;
 pub mod redis_server;
+pub mod turns;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
