@@ -1,4 +1,4 @@
-// The versions of Node.js, the other runtimes and package managers that the package is tried with. They are npm packages
+// The versions of Node.js, the other runtimes, package managers and the test runner that the package is tried with. They are npm packages
 // of binaries, pinned in runtimes/package-lock.json and kept below `target`.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
@@ -15,6 +15,9 @@ export const others = process.platform === 'linux' && process.arch === 'x64' && 
 /** Commands that run a file, by name. */
 export const runtimes = { [`Node.js ${process.versions.node}`]: [process.execPath] }
 export const pnpm = [process.execPath, program('pnpm', 'bin', 'pnpm.cjs')]
+export const jest = program('jest', 'bin', 'jest.js')
+/** The oldest that the package says it runs on. */
+export const oldestNode = others ? program('node-20.0', 'bin', 'node') : undefined
 if (others) {
   for (const major of ['22', '24']) {
     if (process.versions.node.split('.')[0] !== major) runtimes[`Node.js ${major}`] = [program(`node-${major}`, 'bin', 'node')]
