@@ -7,21 +7,21 @@ import { uniqueKey } from '../support/keys.mjs'
 import { freePort } from '../support/server-process.mjs'
 import { skipWithout } from '../support/needs.mjs'
 import { RedisServer } from '../support/servers.mjs'
-import { sleep, timed, until } from '../support/wait.mjs'
+import { settingUp, sleep, timed, until } from '../support/wait.mjs'
 import { eachBackend, overNetwork } from './backends.mjs'
 import { createRedisBackend } from 'syncguard/redis'
 
-// The contract says 50 ms; a shared machine may be busy for longer.
-const SLACK_MS = 250
+// As the contract says.
+const SLACK_MS = 50
 
 eachBackend(
   (fixture) => {
     test('operations on a store that hangs are NetworkTimeout within operationTimeoutMs', async () => {
       const { proxy, open } = await fixture.proxied()
-      const backend = open({ operationTimeoutMs: 600 })
+      const backend = open({ operationTimeoutMs: 300 })
       const observed = withTelemetry(backend, { onEvent() {} })
-      const key = uniqueKey()
-      const held = await backend.acquire({ key, ttlMs: 30_000 })
+      let key
+      const held = await settingUp(() => backend.acquire({ key: (key = uniqueKey()), ttlMs: 30_000 }))
       proxy.freeze()
       for (const [what, operation, outcome] of [
         ['acquire', () => backend.acquire({ key: uniqueKey(), ttlMs: 1000 }), 'unknown'],
@@ -34,9 +34,9 @@ eachBackend(
         ['release', () => backend.release({ lockId: generateLockId() }), 'unknown'],
         ['release of a handle', () => held.release(), 'unknown']
       ]) {
-        const { ms, error } = await timed(operation)
+        const { ms, lagMs, error } = await timed(operation)
         isLockError(error, 'NetworkTimeout', what)
-        assert.ok(ms >= 580 && ms < 600 + SLACK_MS, `${what} took ${ms} ms`)
+        assert.ok(ms >= 280 && ms < 300 + SLACK_MS + lagMs, `${what} took ${ms} ms, ${lagMs} of them the machine's`)
         assert.equal(error.context.retryable, true, what)
         assert.equal(error.context.outcome, outcome, what)
       }
@@ -46,9 +46,9 @@ eachBackend(
       const { proxy, open } = await fixture.proxied()
       proxy.freeze()
       const backend = open({ operationTimeoutMs: 300, connectTimeoutMs: 300 })
-      const { ms, error } = await timed(() => backend.acquire({ key: uniqueKey(), ttlMs: 1000 }))
+      const { ms, lagMs, error } = await timed(() => backend.acquire({ key: uniqueKey(), ttlMs: 1000 }))
       isLockError(error, 'NetworkTimeout')
-      assert.ok(ms < 600 + SLACK_MS, `took ${ms} ms`)
+      assert.ok(ms < 300 + SLACK_MS + lagMs, `took ${ms} ms, ${lagMs} of them the machine's`)
     })
 
     test('nobody listens: ServiceUnavailable, not applied, retryable', async () => {
@@ -61,7 +61,8 @@ eachBackend(
 
     test('an extend of unknown outcome keeps the earlier deadline', async () => {
       const { proxy, open } = await fixture.proxied()
-      const held = await open({ operationTimeoutMs: 500 }).acquire({ key: uniqueKey(), ttlMs: 8000 })
+      const backend = open({ operationTimeoutMs: 150 })
+      const held = await settingUp(() => backend.acquire({ key: uniqueKey(), ttlMs: 8000 }))
       proxy.freeze()
       await rejectsWith(held.extend(60_000), 'NetworkTimeout')
       const remaining = held.remainingMs()
@@ -73,9 +74,9 @@ eachBackend(
       const backend = open()
       await backend.isLocked({ key: uniqueKey() })
       proxy.freeze()
-      const { ms, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key: uniqueKey(), acquisition: { timeoutMs: 400 } }))
+      const { ms, lagMs, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key: uniqueKey(), acquisition: { timeoutMs: 400 } }))
       isLockError(error, 'NetworkTimeout', 'no attempt was answered')
-      assert.ok(ms >= 350 && ms < 400 + SLACK_MS, `settled after ${ms} ms`)
+      assert.ok(ms >= 350 && ms < 400 + SLACK_MS + lagMs, `settled after ${ms} ms, ${lagMs} of them the machine's`)
     })
 
     test('timeoutMs is hard while waiting', async () => {
@@ -84,18 +85,18 @@ eachBackend(
       await backend.acquire({ key, ttlMs: 30_000 })
       for (const wait of ['notify', 'poll']) {
         const acquisition = { timeoutMs: 350, wait, maxRetries: 1000 }
-        const { ms, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key, acquisition }))
+        const { ms, lagMs, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key, acquisition }))
         isLockError(error, 'AcquisitionTimeout')
-        assert.ok(ms >= 250 && ms < 350 + SLACK_MS, `${wait}: settled after ${ms} ms`)
+        assert.ok(ms >= 250 && ms < 350 + SLACK_MS + lagMs, `${wait}: settled after ${ms} ms, ${lagMs} of them the machine's`)
       }
     })
 
     test('a store that is down: retried, and then the error that happened, not AcquisitionTimeout', async () => {
       const backend = fixture.open({}, fixture.targetAt(await freePort()))
       const acquisition = { timeoutMs: 500, retryDelayMs: 30 }
-      const { ms, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key: uniqueKey(), acquisition }))
+      const { ms, lagMs, error } = await timed(() => lock(backend, () => assert.fail('fn ran'), { key: uniqueKey(), acquisition }))
       isLockError(error, 'ServiceUnavailable')
-      assert.ok(ms < 500 + SLACK_MS, `settled after ${ms} ms`)
+      assert.ok(ms < 500 + SLACK_MS + lagMs, `settled after ${ms} ms, ${lagMs} of them the machine's`)
     })
 
     test('a store that comes back while waiting: the lock is granted', async () => {
@@ -119,12 +120,12 @@ eachBackend(
         const call = wrap(key, controller.signal)
         call.catch(() => {})
         await until(() => fixture.observer.isLocked({ key }), { what: 'the grant at the store' })
-        const { ms, error } = await timed(async () => {
+        const { ms, lagMs, error } = await timed(async () => {
           controller.abort()
           await call
         })
         isLockError(error, 'Aborted')
-        assert.ok(ms < 100, `aborted after ${ms} ms`)
+        assert.ok(ms < 50 + lagMs, `aborted after ${ms} ms, ${lagMs} of them the machine's`)
         ;(await held).toClient.thaw()
         await until(async () => !(await fixture.observer.isLocked({ key })), { what: 'the release of the late grant' })
       }
@@ -221,7 +222,7 @@ test('a Redis server that is stopped (SIGSTOP): hard deadlines, and recovery', {
   isLockError(call.error, 'NetworkTimeout')
   const waiting = await timed(() => lock(backend, () => {}, { key: 'b', acquisition: { timeoutMs: 700 } }))
   isLockError(waiting.error, 'NetworkTimeout')
-  assert.ok(waiting.ms < 700 + SLACK_MS, `settled after ${waiting.ms} ms`)
+  assert.ok(waiting.ms < 700 + SLACK_MS + waiting.lagMs, `settled after ${waiting.ms} ms, ${waiting.lagMs} of them the machine's`)
   server.thaw()
   assert.equal((await held.extend(30_000)).ok, true)
   assert.equal(await lock(backend, () => 'inside', { key: 'b', acquisition: { timeoutMs: 5000 } }), 'inside')
@@ -233,9 +234,9 @@ test('a Redis that refuses: AuthFailed, not retried', { skip: skipWithout('redis
   const url = `redis://:wrong-canary@127.0.0.1:${server.port}`
   const backend = createRedisBackend(url)
   t.after(() => backend.close())
-  const { ms, error } = await timed(() => lock(backend, () => {}, { key: 'a' }))
+  const { ms, lagMs, error } = await timed(() => lock(backend, () => {}, { key: 'a' }))
   isLockError(error, 'AuthFailed')
-  assert.ok(ms < 1500, `not retried: ${ms} ms`)
+  assert.ok(ms < 1500 + lagMs, `not retried: ${ms} ms`)
   assert.equal(error.context.retryable, false)
   for (const told of [error.message, error.stack, String(error.cause?.stack ?? error.cause), JSON.stringify(error)]) {
     assert.ok(!told?.includes('wrong-canary'), told)

@@ -64,8 +64,8 @@ eachBackend((fixture) => {
     const work = timed(() => lock(fixture.open(), (handle) => handle.fence, { key, acquisition: slowTimer }))
     await sleep(100)
     await program.kill('SIGKILL')
-    const { ms, value } = await work
-    assert.ok(ms < fixture.freeAfter(1500) + 1000, `granted after ${ms} ms`)
+    const { ms, lagMs, value } = await work
+    assert.ok(ms < fixture.freeAfter(1500) + 1000 + lagMs, `granted after ${ms} ms`)
     assert.ok(value > fence)
   })
 
@@ -73,15 +73,19 @@ eachBackend((fixture) => {
     const key = uniqueKey()
     const programs = await Promise.all(Array.from({ length: 4 }, () => fixture.program()))
     const acquisition = { timeoutMs: 60_000, maxRetries: 10_000 }
-    for (const program of programs) program.say({ do: 'contend', key, waiters: 5, forMs: 3000, holdMs: 2, acquisition })
+    for (const program of programs) program.say({ do: 'contend', key, waiters: 5, holdMs: 2, acquisition })
+    const turnsOf = ({ lines }) => lines.filter(({ is }) => is === 'turn')
+    // So many that chance evens out, where nothing but chance decides; however long this machine takes.
+    await until(() => together(programs.map(turnsOf)).flat().length >= 1200, { timeoutMs: 60_000, everyMs: 50, what: '1200 turns' })
+    const counted = together(programs.map(turnsOf))
+    for (const program of programs) program.say({ do: 'stop' })
     await Promise.all(programs.map((program) => program.hear('contended', 60_000)))
-    const turns = programs.map(({ lines }) => lines.filter(({ is }) => is === 'turn'))
     for (const { lines } of programs) assert.deepEqual(lines.filter(({ is }) => is !== 'turn'), [])
-    assert.deepEqual(violations(turns.flat()), [])
-    const counts = turns.map(({ length }) => length)
-    const waiters = turns.flatMap((ofProcess) => [0, 1, 2, 3, 4].map((waiter) => ofProcess.filter((line) => line.waiter === waiter).length))
-    assert.ok(jain(counts) >= fixture.evenness, `turns per process: ${counts}`)
-    assert.ok(jain(waiters) >= fixture.evenness - 0.05, `turns per waiter: ${waiters}`)
+    assert.deepEqual(violations(programs.flatMap(turnsOf)), [])
+    const counts = counted.map(({ length }) => length)
+    const waiters = counted.flatMap((ofProcess) => [0, 1, 2, 3, 4].map((waiter) => ofProcess.filter((line) => line.waiter === waiter).length))
+    assert.ok(jain(counts) >= 0.95, `turns per process: ${counts}`)
+    assert.ok(jain(waiters) >= 0.9, `turns per waiter: ${waiters}`)
     await Promise.all(programs.map((program) => program.kill()))
   })
 
@@ -99,6 +103,13 @@ eachBackend((fixture) => {
     assert.equal(served.length, 40)
   })
 })
+
+/** The turns, per process, since every process has had one: a slow start is no unfairness. */
+function together(turns) {
+  if (turns.some(({ length }) => length === 0)) return []
+  const since = turns.map(([first]) => BigInt(first.returned)).reduce((a, b) => (a > b ? a : b))
+  return turns.map((ofProcess) => ofProcess.filter(({ returned }) => BigInt(returned) > since))
+}
 
 /** Jain's index of fairness: 1 when all are equal, 1/n when one has everything. */
 function jain(counts) {

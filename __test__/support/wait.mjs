@@ -1,5 +1,6 @@
 // Waiting in tests: for a condition, never for a fixed time alone.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Lag } from './lag.mjs'
 
 export { sleep }
 
@@ -14,12 +15,28 @@ export async function until(condition, { timeoutMs = 5000, everyMs = 5, what = '
   }
 }
 
-/** Answers what `work` answers and how long it took; an error is answered, too. */
+/**
+ * Answers what `work` answers and how long it took, and how much of that may be the machine's own delay: what an upper
+ * bound has to allow for. An error is answered, too.
+ */
 export async function timed(work) {
+  const lag = new Lag()
   const start = performance.now()
   const [result] = await Promise.allSettled([work()])
   const ms = performance.now() - start
-  return result.status === 'fulfilled' ? { ms, value: result.value } : { ms, error: result.reason }
+  const lagMs = (await lag.stop()).totalMs
+  return result.status === 'fulfilled' ? { ms, lagMs, value: result.value } : { ms, lagMs, error: result.reason }
+}
+
+/** Does what a test needs first, on a store that may still be waking up: again, while it isn't answered in time. */
+export async function settingUp(work, attempts = 10) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (error.code !== 'NetworkTimeout' || attempt === attempts) throw error
+    }
+  }
 }
 
 /** Does something a few times, with pauses. */
