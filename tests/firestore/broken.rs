@@ -20,16 +20,26 @@ async fn relayed(project: &str) -> (Relay, FirestoreBackend) {
 
 /// An acquire begins with a read, which may be made again whatever became of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acquire_after_the_connection_ended_costs_no_error() {
+async fn an_acquire_whose_connection_ends_with_its_first_request_costs_no_error() {
     let (relay, backend) = relayed(&emulator::project()).await;
     for round in 0..60 {
         let how = if round % 2 == 0 { End::Fin } else { End::Reset };
         let lease = take(&backend, &format!("key {round}")).await;
-        relay.cut(how);
-        // From the moment of the end itself to when everybody knows of it.
-        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..1500))).await;
         let next = request(&format!("next {round}"));
-        let granted = backend.acquire(&next).await;
+        let granted = if round % 3 == 0 {
+            // The request has left, and gets nowhere.
+            relay.freeze();
+            let cut = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                relay.cut(how);
+            };
+            tokio::join!(backend.acquire(&next), cut).0
+        } else {
+            // From the moment of the end itself to when everybody knows of it.
+            relay.cut(how);
+            tokio::time::sleep(Duration::from_micros(fastrand::u64(0..1500))).await;
+            backend.acquire(&next).await
+        };
         assert!(matches!(granted, Ok(Acquired::Granted(_))), "{how:?}: {granted:?}");
         assert_eq!(backend.release(&Owner::from(lease)).await.unwrap(), Mutation::Done(()));
     }
