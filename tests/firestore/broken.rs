@@ -180,8 +180,6 @@ async fn a_connection_that_hangs_is_left_after_a_second_however_short_the_deadli
     let hung = Instant::now();
     let owner = Owner::from(lease);
     assert!(timeout(DEADLINE, backend.extend(&owner, ttl(60_000))).await.is_err(), "it hangs");
-    assert!(timeout(DEADLINE, backend.is_locked(&key("a"))).await.is_err(), "it hangs");
-    assert_eq!(relay.accepted(), 1, "two thirds of a second say nothing yet");
     tokio::time::sleep_until(hung + Duration::from_secs(1)).await;
     // The connection is made within the call: what this machine takes for it is measured beside.
     let beside = backend_at(&relay.host(), "beside", &[]);
