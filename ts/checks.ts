@@ -1,11 +1,12 @@
 // The few things that Rust never sees and so cannot check.
 
 import { invalid } from "./errors.js";
+import { describe } from "./targets/target.js";
 
 /** @throws LockError InvalidArgument when a callback is neither a function nor absent. */
 export function callback<T>(name: string, given: T): T | undefined {
   if (given === undefined || given === null) return undefined;
-  if (typeof given !== "function") throw invalid(`${name} must be a function; ${typeof given} was given`);
+  if (typeof given !== "function") throw invalid(`${name} must be a function; ${describe(given)} was given`);
   return given;
 }
 

@@ -8,6 +8,7 @@ import { handleOf, type Lease } from "./handle.js";
 import type { Failure } from "./native.js";
 import { acquisitionOf, BACKEND_DEFAULTS, keepOf, own } from "./nouns.js";
 import { cancellable, joinSignals, refuseAborted, signalOf } from "./signals.js";
+import { describe } from "./targets/target.js";
 import { openedBelow } from "./telemetry.js";
 import type {
   AcquireOk,
@@ -44,7 +45,7 @@ function listen(lease: Lease, { onLeaseLost }: Call): void {
 }
 
 function read(fn: unknown, config: Config): Call {
-  if (typeof fn !== "function") throw invalid(`fn must be a function; ${typeof fn} was given`);
+  if (typeof fn !== "function") throw invalid(`fn must be a function; ${describe(fn)} was given`);
   const acquisition = own(config, "acquisition");
   const first = signalOf(own(config, "signal"));
   const second = typeof acquisition === "object" ? signalOf(own(acquisition, "signal")) : undefined;

@@ -1,5 +1,6 @@
 import { abortedError, invalid } from "./errors.js";
 import { type Cancel, type Failure, native } from "./native.js";
+import { describe } from "./targets/target.js";
 
 /**
  * @internal What a user gave as a signal. `null` counts as none.
@@ -9,7 +10,7 @@ export function signalOf(given: unknown): AbortSignal | undefined {
   if (given === undefined || given === null) return undefined;
   const signal = given as Partial<AbortSignal>;
   if (typeof signal.aborted !== "boolean" || typeof signal.addEventListener !== "function") {
-    throw invalid("signal must be an AbortSignal");
+    throw invalid(`signal must be an AbortSignal; ${describe(given)} was given`);
   }
   return given as AbortSignal;
 }

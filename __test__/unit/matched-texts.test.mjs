@@ -41,6 +41,23 @@ test("the texts of bad input", async () => {
   await refused(long(), "InvalidArgument", "Prefix exceeds backend limit");
 });
 
+test("bad input names the argument, what was given and what is allowed", async () => {
+  const backend = createFileBackend("/nowhere");
+  const run = (config, fn = () => {}) => lock(backend, fn, config);
+  for (const [work, text] of [
+    [run({ key: "k", signal: {} }), "signal must be an AbortSignal; an object was given"],
+    [run({ key: "k", signal: 5 }), "signal must be an AbortSignal; a number was given"],
+    [run({ key: "k", onLeaseLost: "x" }), "onLeaseLost must be a function; a string was given"],
+    [run({ key: "k", acquisition: [] }), "acquisition must be an object; an array was given"],
+    [run({ key: "k" }, 5), "fn must be a function; a number was given"],
+    [run({ key: 5 }), "key must be a string of 1 to 512 bytes of UTF-8; a number was given"],
+    [run(Object.create({ key: "inherited" })), "key must be a string of 1 to 512 bytes of UTF-8; undefined was given"],
+  ]) {
+    const error = await rejection(work);
+    assert.deepEqual([error.code, error.message, error.context.outcome], ["InvalidArgument", text, "not-applied"]);
+  }
+});
+
 test("contention: which of the limits ended it", async () => {
   const backend = createMemoryBackend();
   await backend.acquire({ key: "k", ttlMs: 60_000 });
