@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "postgres/bursts.rs"]
+mod bursts;
 #[path = "postgres/conformance.rs"]
 mod conformance;
 #[path = "postgres/environment.rs"]

@@ -1,5 +1,7 @@
 //! Taking a key, alone or joined with others.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -9,7 +11,7 @@ use super::lane::{Reply, Request};
 use super::record::{Stored, column, timestamp};
 use super::statements::Sql;
 use crate::backend::{AcquireRequest, Acquired};
-use crate::lock::{Error, Fence, Lease, Result, StorageKeys, postgres_keys};
+use crate::lock::{Error, Fence, Lease, Result, StorageKeys, TIME_TOLERANCE, postgres_keys};
 
 #[derive(Debug)]
 pub(super) struct Acquire {
@@ -58,6 +60,18 @@ impl Acquire {
         match self.try_read(row) {
             Ok(Some(acquired)) => Reply::Answer(Ok(acquired)),
             Ok(None) => Reply::Busy { key: self.keys.lock.clone() },
+            Err(error) => Reply::Answer(Err(error)),
+        }
+    }
+
+    /// What another request for the same key found, who may have been granted it just before.
+    fn read_behind(&self, first: &Acquire, row: &Row) -> Reply<Acquired> {
+        match first.taken(row) {
+            Ok(Some(lease)) => {
+                let free_in = lease.expires_at.since(lease.acquired_at) + TIME_TOLERANCE;
+                Reply::Answer(Ok(Acquired::Held { free_in: Some(free_in) }))
+            }
+            Ok(None) => self.read(row),
             Err(error) => Reply::Answer(Err(error)),
         }
     }
@@ -155,7 +169,7 @@ impl Request for Acquire {
     type Answer = Acquired;
 
     fn identity(&self) -> &str {
-        &self.keys.lock
+        self.request.lock_id.as_str()
     }
 
     async fn send(
@@ -167,9 +181,24 @@ impl Request for Acquire {
             let row = rows.first().ok_or_else(missing)?;
             return Ok(vec![only.read(row)]);
         }
-        let rows = connection.run(Sql::AcquireMany, &Many::of(requests).each()).await?;
-        let rows = super::by_number(rows, requests.len())?;
-        requests.iter().zip(rows).map(|(it, row)| Ok(it.read(&row.ok_or_else(missing)?))).collect()
+        // A statement takes a key once: the first request asks, and the others hear what that found.
+        let mut numbers = HashMap::with_capacity(requests.len());
+        let mut asking: Vec<&Acquire> = Vec::with_capacity(requests.len());
+        for request in requests {
+            numbers.entry(request.key()).or_insert_with(|| {
+                asking.push(request);
+                asking.len() - 1
+            });
+        }
+        let rows = connection.run(Sql::AcquireMany, &Many::of(&asking).each()).await?;
+        let rows = super::by_number(rows, asking.len())?;
+        let answer = |request: &&Acquire| {
+            let number = numbers[request.key()];
+            let row = rows[number].as_ref().ok_or_else(missing)?;
+            let asked = asking[number];
+            Ok(if std::ptr::eq(asked, *request) { asked.read(row) } else { request.read_behind(asked, row) })
+        };
+        requests.iter().map(answer).collect()
     }
 
     async fn send_locked(&self, key: &str, connection: &mut Connection) -> Result<Reply<Acquired>, Failure> {

@@ -1,5 +1,6 @@
 //! Requests of one kind: alone while a connection is free, joined into one statement while all are busy.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -135,7 +136,7 @@ impl<R: Request> Inner<R> {
                 // What is left waits for the next connection, not for this one.
                 self.serve();
                 if !jobs.is_empty() {
-                    together(&self.pool, lent, jobs).await;
+                    self.together(lent, jobs).await;
                 }
             }
             Err(error) => {
@@ -143,6 +144,46 @@ impl<R: Request> Inner<R> {
                 jobs.into_iter().for_each(|job| job.answer(Err(again(&error))));
             }
         }
+    }
+
+    /// Several requests in one statement. Where the server refuses the values of one of them, each gets its own.
+    async fn together(self: &Arc<Self>, lent: Lent, jobs: Vec<Job<R>>) {
+        let pool = &self.pool;
+        let requests: Vec<&R> = jobs.iter().map(|job| &job.request).collect();
+        let outcome = with_connection!(pool, Some(lent), |connection| R::send(&requests, connection));
+        match outcome {
+            Ok(replies) if replies.len() == jobs.len() => {
+                let mut busy: HashMap<String, Vec<Job<R>>> = HashMap::new();
+                for (job, reply) in jobs.into_iter().zip(replies) {
+                    match reply {
+                        Reply::Answer(answer) => job.answer(answer),
+                        Reply::Busy { key } => busy.entry(key).or_default().push(job),
+                    }
+                }
+                for (key, jobs) in busy {
+                    let lane = Arc::clone(self);
+                    tokio::spawn(async move { lane.look_again(&key, jobs).await });
+                }
+            }
+            Ok(_) => jobs.into_iter().for_each(|job| job.answer(Err(short()))),
+            Err(failure) if failure.kind == Kind::Value && jobs.len() > 1 => {
+                for Job { request, answer } in jobs {
+                    let _ = answer.send(alone(pool, None, request).await);
+                }
+            }
+            Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(again(&failure.error)))),
+        }
+    }
+
+    /// The first one of a key looks under its lock. By then the others can be answered together.
+    async fn look_again(self: &Arc<Self>, key: &str, jobs: Vec<Job<R>>) {
+        let mut jobs = jobs.into_iter();
+        if let Some(job) = jobs.next() {
+            let answer = locked(&self.pool, key, &job.request).await;
+            job.answer(answer);
+        }
+        jobs.for_each(|job| self.queue().jobs.push(job));
+        self.serve();
     }
 }
 
@@ -196,35 +237,6 @@ async fn locked<R: Request>(pool: &Pool, key: &str, request: &R) -> Result<R::An
         Reply::Busy { .. } => Err(Error::unavailable(
             "another client changes this key without taking its advisory lock; try again",
         )),
-    }
-}
-
-/// Several requests in one statement. Where the server refuses the values of one of them, each gets its own.
-async fn together<R: Request>(pool: &Pool, lent: Lent, jobs: Vec<Job<R>>) {
-    let requests: Vec<&R> = jobs.iter().map(|job| &job.request).collect();
-    let outcome = with_connection!(pool, Some(lent), |connection| R::send(&requests, connection));
-    match outcome {
-        Ok(replies) if replies.len() == jobs.len() => {
-            for (job, reply) in jobs.into_iter().zip(replies) {
-                match reply {
-                    Reply::Answer(answer) => job.answer(answer),
-                    Reply::Busy { key } => {
-                        let pool = pool.clone();
-                        tokio::spawn(async move {
-                            let answer = locked(&pool, &key, &job.request).await;
-                            job.answer(answer);
-                        });
-                    }
-                }
-            }
-        }
-        Ok(_) => jobs.into_iter().for_each(|job| job.answer(Err(short()))),
-        Err(failure) if failure.kind == Kind::Value && jobs.len() > 1 => {
-            for Job { request, answer } in jobs {
-                let _ = answer.send(alone(pool, None, request).await);
-            }
-        }
-        Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(again(&failure.error)))),
     }
 }
 
