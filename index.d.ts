@@ -502,7 +502,7 @@ export declare function withTelemetry<C extends BackendCapabilities>(backend: Lo
  * @throws LockError InvalidArgument for a target or options that make no sense; AuthFailed, ServiceUnavailable,
  *   NetworkTimeout when the store can't be used.
  */
-export declare function createBackend(target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `redis-cluster:${string}`, options?: object): Promise<NativeBackend<RedisCapabilities>>;
+export declare function createBackend(target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `rediss-sentinel:${string}` | `redis-cluster:${string}` | `rediss-cluster:${string}`, options?: object): Promise<NativeBackend<RedisCapabilities>>;
 export declare function createBackend(target: `postgres:${string}` | `postgresql:${string}`, options?: object): Promise<NativeBackend<PostgresCapabilities>>;
 export declare function createBackend(target: `firestore:${string}`, options?: object): Promise<NativeBackend<FirestoreCapabilities>>;
 export declare function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;

@@ -22,12 +22,16 @@ mod operations;
 mod records;
 #[path = "redis/retention.rs"]
 mod retention;
+#[path = "redis/rights.rs"]
+mod rights;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 #[path = "redis/strangers.rs"]
 mod strangers;
 #[path = "redis/targets.rs"]
 mod targets;
+#[path = "redis/tls.rs"]
+mod tls;
 #[path = "redis/together.rs"]
 mod together;
 #[path = "redis/unsent.rs"]

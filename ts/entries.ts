@@ -16,7 +16,7 @@ export function entriesOf(object: object | undefined, ...without: string[]): Ent
   const entries: Entries = [];
   for (const [name, value] of Object.entries(object ?? {})) {
     if (value === undefined || without.includes(name)) continue;
-    if (name === "tls" && isPlainObject(value)) entries.push(...flattened(value));
+    if ((name === "tls" || name === "sentinelTls") && isPlainObject(value)) entries.push(...flattened(name, value));
     else entries.push([name, entryOf(value)]);
   }
   return entries;
@@ -29,9 +29,9 @@ export function factsOf(facts: Record<string, unknown>): Entries {
 }
 
 /** `tls.ca` and so on; an empty object still says that there is to be TLS. */
-function flattened(tls: Record<string, unknown>): Entries {
+function flattened(setting: string, tls: Record<string, unknown>): Entries {
   const facts = entriesOf(tls);
-  return facts.length === 0 ? [["tls", true]] : facts.map(([name, value]) => [`tls.${name}`, value]);
+  return facts.length === 0 ? [[setting, true]] : facts.map(([name, value]) => [`${setting}.${name}`, value]);
 }
 
 function entryOf(value: unknown): EntryValue {

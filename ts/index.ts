@@ -26,7 +26,7 @@ export * from "./shared.js";
  *   NetworkTimeout when the store can't be used.
  */
 export function createBackend(
-  target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `redis-cluster:${string}`,
+  target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `rediss-sentinel:${string}` | `redis-cluster:${string}` | `rediss-cluster:${string}`,
   options?: object,
 ): Promise<NativeBackend<RedisCapabilities>>;
 export function createBackend(

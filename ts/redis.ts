@@ -23,8 +23,8 @@ export interface RedisConfig {
 }
 
 /**
- * A Redis backend. `target`: a URL (`redis:`, `rediss:`, `redis+unix:`, `redis-sentinel:`, `redis-cluster:`), an
- * object of connection facts, or a client of ioredis or node-redis, whose settings are adopted and which is never
+ * A Redis backend. `target`: a URL (`redis:`, `rediss:`, `redis+unix:`, `redis-sentinel:`, `rediss-sentinel:`, `redis-cluster:`,
+ * `rediss-cluster:`), an object of connection facts, or a client of ioredis or node-redis, whose settings are adopted and which is never
  * used, changed or closed. Does no I/O: it connects on first use.
  * @throws LockError InvalidArgument for a target or options that make no sense, or a client's setting that can't be adopted.
  */

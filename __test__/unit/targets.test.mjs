@@ -53,13 +53,16 @@ for (const version of ["ioredis5", "ioredis6"]) {
 
   test(`${version}: sentinels`, () => {
     const options = { sentinels: [{ host: "s1", port: 1 }, { host: "fe80::1" }], name: "m", sentinelUsername: "su", sentinelPassword: "sp", password: "p", db: 1 };
-    const expected = { sentinels: "s1:1,[fe80::1]:26379", sentinelName: "m", sentinelUsername: "su", sentinelPassword: "sp", password: "p", db: 1 };
+    const common = { sentinels: "s1:1,[fe80::1]:26379", sentinelName: "m", sentinelUsername: "su", sentinelPassword: "sp", password: "p", db: 1 };
+    const expected = { ...common, sentinelTls: false };
     assert.deepEqual(facts(redis, lazy(options)), expected);
     const tls = { ca: "c" };
     assert.deepEqual(facts(redis, lazy({ ...options, tls })), expected, "ioredis uses no TLS then");
-    assert.deepEqual(facts(redis, lazy({ ...options, tls, sentinelTLS: { ca: "c" }, enableTLSForSentinelMode: true })), { ...expected, "tls.ca": "c" });
-    assert.throws(() => facts(redis, lazy({ ...options, sentinelTLS: {} })), invalid(/sentinelTLS/));
-    assert.throws(() => facts(redis, lazy({ ...options, tls, enableTLSForSentinelMode: true })), invalid(/sentinelTLS/));
+    const both = { ...common, "tls.ca": "c", "sentinelTls.servername": "s" };
+    assert.deepEqual(facts(redis, lazy({ ...options, tls, sentinelTLS: { servername: "s" }, enableTLSForSentinelMode: true })), both);
+    assert.deepEqual(facts(redis, lazy({ ...options, sentinelTLS: {} })), { ...common, sentinelTls: true });
+    assert.deepEqual(facts(redis, lazy({ ...options, tls, enableTLSForSentinelMode: true })), { ...expected, "tls.ca": "c" });
+    assert.throws(() => facts(redis, lazy({ ...options, sentinelTLS: { pfx: "x" } })), invalid(/sentinelTLS\.pfx/));
     assert.throws(() => facts(redis, lazy({ ...options, natMap: {} })), invalid(/natMap/));
     assert.throws(() => facts(redis, lazy({ ...options, role: "slave" })), invalid(/role/));
   });
@@ -309,7 +312,7 @@ test("text and URL objects", () => {
 });
 
 test("the root tells stores by scheme, fact and client", () => {
-  for (const url of ["redis://h", "REDISS://h", "redis+unix:///x", "redis-sentinel://a/m", "redis-cluster://a"]) assert.equal(kindOf(url), redis);
+  for (const url of ["redis://h", "REDISS://h", "redis+unix:///x", "redis-sentinel://a/m", "rediss-sentinel://a/m", "redis-cluster://a", "rediss-cluster://a"]) assert.equal(kindOf(url), redis);
   for (const url of ["postgres://h", "postgresql://h"]) assert.equal(kindOf(url), postgres);
   for (const url of ["firestore://p", "FIRESTORE://p/d"]) assert.equal(kindOf(url), firestore);
   assert.equal(kindOf(new URL("file:///d")), file);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::endpoint::{Address, Endpoint, MasterName};
 use super::names::Names;
-use super::tls::Tls;
+use super::tls::{OF_SENTINELS, OF_SERVERS, Tls};
 use super::url::ParsedUrl;
 use crate::backend::StoreId;
 use crate::lock::{Error, FenceRetention, Result};
@@ -25,6 +25,8 @@ pub struct RedisConfig {
     pub(super) db: u32,
     pub(super) client_name: Option<String>,
     pub(super) tls: Option<Tls>,
+    /// Sentinels and servers may differ.
+    pub(super) sentinel_tls: Option<Tls>,
     pub(super) names: Names,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
@@ -85,6 +87,7 @@ impl RedisConfig {
             db: 0,
             client_name: None,
             tls: None,
+            sentinel_tls: None,
             names: Names::default(),
             connect_timeout: CONNECT_TIMEOUT,
             cleanup_in_is_locked: false,
@@ -98,7 +101,10 @@ impl RedisConfig {
         let mut config = RedisConfig::at(url.endpoint);
         config.login = Login { username: url.username, password: fixed(url.password) };
         config.db = url.db;
-        config.tls = url.tls.then(Tls::default);
+        config.sentinel_login =
+            Login { username: url.sentinel_username, password: fixed(url.sentinel_password) };
+        config.tls = url.tls;
+        config.sentinel_tls = url.sentinel_tls;
         Ok(config)
     }
 
@@ -143,7 +149,12 @@ impl RedisConfig {
         config.db = facts.take_count("db", 0, i32::MAX.unsigned_abs())?.unwrap_or(0);
         config.client_name = facts.take_text("clientName")?.filter(|name| !name.is_empty());
         let client_prefix = facts.take_text("clientKeyPrefix")?.unwrap_or_default();
-        config.tls = Tls::from_facts(&mut facts)?;
+        config.tls = Tls::from_facts(&mut facts, &OF_SERVERS)?.flatten();
+        let of_sentinels = Tls::from_facts(&mut facts, &OF_SENTINELS)?;
+        if of_sentinels.is_some() && !matches!(config.endpoint, Endpoint::Sentinel { .. }) {
+            return Err(Error::invalid("sentinelTls is given without sentinels; give both or none"));
+        }
+        config.sentinel_tls = of_sentinels.unwrap_or_else(|| config.tls.clone());
         facts.finish()?;
         Ok((config, client_prefix))
     }

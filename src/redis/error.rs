@@ -47,6 +47,10 @@ impl Refusal {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Refusal::tls(place, tls);
         }
+        // What is wrong with the files that the target names.
+        if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return Refusal::from(own.clone());
+        }
         match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 Refusal::new(Code::AuthFailed, format!("the system forbids connecting to Redis at {place}"))
@@ -148,7 +152,7 @@ pub(super) fn refused(place: &str, code: &str, details: Option<&str>) -> Error {
     let (kind, retryable) = classify(code);
     let message = match kind {
         Code::AuthFailed => format!(
-            "Redis at {place} denies a command or key ({code}); grant EVALSHA, EVAL, GET, MGET, SET, DEL, PEXPIRE, PTTL, TIME, PUBLISH and the prefix's keys"
+            "Redis at {place} denies a command or key ({code}); docs/redis.md says which ones to grant"
         ),
         Code::RateLimited => format!("Redis at {place} is out of memory ({code}); raise maxmemory"),
         Code::ServiceUnavailable => format!("Redis at {place} cannot serve requests now ({code})"),

@@ -66,7 +66,7 @@ async fn ask(
 ) -> Result<Option<Address>, Refusal> {
     let settings = Settings {
         address: sentinel,
-        tls: config.tls.as_ref(),
+        tls: config.sentinel_tls.as_ref(),
         login: &config.sentinel_login,
         db: 0,
         client_name: None,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,8 +18,9 @@ use crate::settings::Settings;
 #[derive(Clone, Default)]
 pub(super) struct Tls {
     /// The trusted authorities; the system's when there are none.
-    authorities: Vec<CertificateDer<'static>>,
-    identity: Option<Arc<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>>,
+    authorities: Option<Pem>,
+    /// A certificate and its key.
+    identity: Option<(Pem, Pem)>,
     server_name: Option<String>,
     accept_any_certificate: bool,
     built: Arc<OnceLock<Arc<ClientConfig>>>,
@@ -27,7 +29,7 @@ pub(super) struct Tls {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("authorities", &self.authorities.len())
+            .field("authorities", &self.authorities.is_some())
             .field("identity", &self.identity.is_some())
             .field("server_name", &self.server_name)
             .field("accept_any_certificate", &self.accept_any_certificate)
@@ -35,37 +37,111 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// A text in PEM form, or the file that holds it, which is read at the first connect.
+#[derive(Clone)]
+pub(super) struct Pem {
+    /// What the user calls it.
+    name: &'static str,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Text(Arc<[u8]>),
+    File(PathBuf),
+}
+
+/// What the facts about TLS to one kind of server are called.
+pub(super) struct FactNames {
+    flag: &'static str,
+    ca: &'static str,
+    cert: &'static str,
+    key: &'static str,
+    server_name: &'static str,
+    verify: &'static str,
+}
+
+pub(super) const OF_SERVERS: FactNames = FactNames {
+    flag: "tls",
+    ca: "tls.ca",
+    cert: "tls.cert",
+    key: "tls.key",
+    server_name: "tls.servername",
+    verify: "tls.rejectUnauthorized",
+};
+pub(super) const OF_SENTINELS: FactNames = FactNames {
+    flag: "sentinelTls",
+    ca: "sentinelTls.ca",
+    cert: "sentinelTls.cert",
+    key: "sentinelTls.key",
+    server_name: "sentinelTls.servername",
+    verify: "sentinelTls.rejectUnauthorized",
+};
+
 impl Tls {
-    /// `tls` and `tls.*`; `None` when there is none of them.
-    pub(super) fn from_facts(facts: &mut Settings) -> Result<Option<Tls>> {
-        let flag = facts.take_flag("tls")?;
-        let ca = facts.take_bytes("tls.ca")?;
-        let cert = facts.take_bytes("tls.cert")?;
-        let key = facts.take_bytes("tls.key")?;
-        let server_name = facts.take_text("tls.servername")?.filter(|name| !name.is_empty());
-        let verify = facts.take_flag("tls.rejectUnauthorized")?;
-        let detailed =
-            ca.is_some() || cert.is_some() || key.is_some() || server_name.is_some() || verify.is_some();
-        match (flag, detailed) {
-            (None | Some(false), false) => return Ok(None),
-            (Some(false), true) => {
-                return Err(Error::invalid(
-                    "tls is false, yet other settings of TLS are given; leave them out",
-                ));
+    /// `tls` and `tls.*`, or those of the sentinels: nothing when none of them is given, and in it nothing when
+    /// there is to be no TLS.
+    pub(super) fn from_facts(facts: &mut Settings, names: &FactNames) -> Result<Option<Option<Tls>>> {
+        let flag = facts.take_flag(names.flag)?;
+        let ca = facts.take_bytes(names.ca)?.map(|text| Pem::text(names.ca, text));
+        let cert = facts.take_bytes(names.cert)?.map(|text| Pem::text(names.cert, text));
+        let key = facts.take_bytes(names.key)?.map(|text| Pem::text(names.key, text));
+        let server_name = facts.take_text(names.server_name)?;
+        let verify = facts.take_flag(names.verify)?;
+        let mut tls = Tls::new(ca, cert, key, names.server_name, server_name)?;
+        tls.accept_any_certificate = verify == Some(false);
+        match (flag, tls.says_something() || verify.is_some()) {
+            (None, false) => Ok(None),
+            (Some(false), false) => Ok(Some(None)),
+            (Some(false), true) => Err(Error::invalid(format!(
+                "{} is false, yet other settings of TLS are given; leave them out",
+                names.flag
+            ))),
+            _ => {
+                tls.check()?;
+                Ok(Some(Some(tls)))
             }
-            _ => {}
         }
-        if let Some(name) = &server_name {
-            ServerName::try_from(name.as_str())
-                .map_err(|_| Error::invalid("tls.servername must be a host name or an IP address"))?;
+    }
+
+    pub(super) fn new(
+        ca: Option<Pem>,
+        cert: Option<Pem>,
+        key: Option<Pem>,
+        name: &str,
+        server_name: Option<String>,
+    ) -> Result<Tls> {
+        let identity = match (cert, key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (Some(Pem { name, .. }), None) | (None, Some(Pem { name, .. })) => {
+                return Err(Error::invalid(format!(
+                    "a client's certificate and its key belong together, but only {name} is given"
+                )));
+            }
+        };
+        let server_name = server_name.filter(|name| !name.is_empty());
+        if let Some(given) = &server_name {
+            ServerName::try_from(given.as_str())
+                .map_err(|_| Error::invalid(format!("{name} must be a host name or an IP address")))?;
         }
-        Ok(Some(Tls {
-            authorities: ca.map(|pem| certificates("tls.ca", &pem)).transpose()?.unwrap_or_default(),
-            identity: identity(cert, key)?.map(Arc::new),
-            server_name,
-            accept_any_certificate: verify == Some(false),
-            built: Arc::default(),
-        }))
+        Ok(Tls { authorities: ca, identity, server_name, ..Tls::default() })
+    }
+
+    pub(super) fn says_something(&self) -> bool {
+        self.authorities.is_some() || self.identity.is_some() || self.server_name.is_some()
+    }
+
+    /// Reads what was given as text, so that what is wrong with it is said at once.
+    fn check(&self) -> Result<()> {
+        if let Some(ca) = &self.authorities {
+            ca.certificates()?;
+        }
+        if let Some((cert, key)) = &self.identity {
+            cert.certificates()?;
+            key.private_key()?;
+        }
+        Ok(())
     }
 
     /// The name that the certificate must be for.
@@ -97,20 +173,30 @@ impl Tls {
         };
         match &self.identity {
             None => Ok(builder.with_no_client_auth()),
-            Some(identity) => builder
-                .with_client_auth_cert(identity.0.clone(), identity.1.clone_key())
-                .map_err(io::Error::other),
+            Some((cert, key)) => builder
+                .with_client_auth_cert(
+                    cert.certificates().map_err(io::Error::other)?,
+                    key.private_key().map_err(io::Error::other)?,
+                )
+                .map_err(|_| {
+                    let message = format!("{} and {} do not belong together", cert.name, key.name);
+                    io::Error::other(Error::invalid(message))
+                }),
         }
     }
 
     fn roots(&self) -> io::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
-        if self.authorities.is_empty() {
+        match &self.authorities {
             // Some of a system's certificates may be unreadable; those that are not decide.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        for authority in &self.authorities {
-            roots.add(authority.clone()).map_err(io::Error::other)?;
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Some(authorities) => {
+                for authority in authorities.certificates().map_err(io::Error::other)? {
+                    roots.add(authority).map_err(io::Error::other)?;
+                }
+            }
         }
         if roots.is_empty() {
             return Err(io::Error::other("the system trusts no certificate authority; give one as tls.ca"));
@@ -119,24 +205,37 @@ impl Tls {
     }
 }
 
-fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let wrong = || Error::invalid(format!("{name} must hold certificates in PEM form"));
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    if certificates.is_empty() { Err(wrong()) } else { Ok(certificates) }
-}
+impl Pem {
+    fn text(name: &'static str, text: Vec<u8>) -> Pem {
+        Pem { name, source: Source::Text(text.into()) }
+    }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+    pub(super) fn file(name: &'static str, path: String) -> Pem {
+        Pem { name, source: Source::File(path.into()) }
+    }
 
-fn identity(cert: Option<Vec<u8>>, key: Option<Vec<u8>>) -> Result<Option<Identity>> {
-    match (cert, key) {
-        (None, None) => Ok(None),
-        (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&key)
-                .map_err(|_| Error::invalid("tls.key must hold an unencrypted private key in PEM form"))?;
-            Ok(Some((certificates("tls.cert", &cert)?, key)))
+    fn read(&self) -> Result<Arc<[u8]>> {
+        match &self.source {
+            Source::Text(text) => Ok(text.clone()),
+            Source::File(path) => std::fs::read(path).map(Arc::from).map_err(|error| {
+                Error::invalid(format!("{} names the file {path:?}, which cannot be read", self.name))
+                    .because(error.to_string())
+            }),
         }
-        _ => Err(Error::invalid("tls.cert and tls.key belong together; give both or none")),
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
+        let wrong = || Error::invalid(format!("{} must hold certificates in PEM form", self.name));
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.read()?)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|_| wrong())?;
+        if certificates.is_empty() { Err(wrong()) } else { Ok(certificates) }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
+        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|_| {
+            Error::invalid(format!("{} must hold an unencrypted private key in PEM form", self.name))
+        })
     }
 }
 

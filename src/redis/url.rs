@@ -1,9 +1,10 @@
-//! The five forms of URL. Written by hand, because lists of hosts are no URL authority by the standard.
+//! The forms of URL. Written by hand, because lists of hosts are no URL authority by the standard.
 
 use percent_encoding::percent_decode_str;
 
 use super::config::{DEFAULT_PORT, SENTINEL_PORT};
 use super::endpoint::{Address, Endpoint, MasterName};
+use super::tls::{Pem, Tls};
 use crate::lock::{Error, Result};
 
 /// What a URL says. Holds a password: not for printing.
@@ -12,7 +13,27 @@ pub(super) struct ParsedUrl {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) db: u32,
-    pub(super) tls: bool,
+    pub(super) tls: Option<Tls>,
+    pub(super) sentinel_username: Option<String>,
+    pub(super) sentinel_password: Option<String>,
+    pub(super) sentinel_tls: Option<Tls>,
+}
+
+/// What stands behind the question mark, each at most once.
+#[derive(Default)]
+struct Query {
+    db: Option<u32>,
+    ca: Option<Pem>,
+    cert: Option<Pem>,
+    key: Option<Pem>,
+    server_name: Option<String>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<String>,
+    sentinel_tls: Option<bool>,
+    sentinel_ca: Option<Pem>,
+    sentinel_cert: Option<Pem>,
+    sentinel_key: Option<Pem>,
+    sentinel_server_name: Option<String>,
 }
 
 impl ParsedUrl {
@@ -33,10 +54,17 @@ impl ParsedUrl {
             None => (None, authority),
         };
         let (username, password) = credentials(user_info)?;
-        let db = db_of_query(query)?;
+        let mut query = Query::parse(query)?;
+        let db = query.db;
+        let (kind, over_tls) = match scheme.as_str() {
+            "rediss" => ("redis", true),
+            "rediss-sentinel" => ("redis-sentinel", true),
+            "rediss-cluster" => ("redis-cluster", true),
+            plain => (plain, false),
+        };
 
-        let (endpoint, path_db) = match scheme.as_str() {
-            "redis" | "rediss" => {
+        let (endpoint, path_db) = match kind {
+            "redis" => {
                 let address = Address::parse("the URL's host", hosts, DEFAULT_PORT)?;
                 (Endpoint::Single(address), Some(path))
             }
@@ -64,7 +92,7 @@ impl ParsedUrl {
             }
             _ => {
                 return Err(malformed(
-                    "its scheme must be redis, rediss, redis+unix, redis-sentinel or redis-cluster",
+                    "its scheme must be redis, rediss, redis+unix, redis-sentinel, rediss-sentinel, redis-cluster or rediss-cluster",
                 ));
             }
         };
@@ -78,7 +106,19 @@ impl ParsedUrl {
             }
             (one, other) => one.or(other).unwrap_or(0),
         };
-        Ok(ParsedUrl { endpoint, username, password, db, tls: scheme == "rediss" })
+        let has_sentinels = matches!(endpoint, Endpoint::Sentinel { .. });
+        let (tls, sentinel_tls) = query.tls(over_tls, has_sentinels)?;
+        let (sentinel_username, sentinel_password) = (query.sentinel_username, query.sentinel_password);
+        Ok(ParsedUrl {
+            endpoint,
+            username,
+            password,
+            db,
+            tls,
+            sentinel_username,
+            sentinel_password,
+            sentinel_tls,
+        })
     }
 }
 
@@ -90,19 +130,90 @@ fn credentials(user_info: Option<&str>) -> Result<(Option<String>, Option<String
     Ok((Some(username).filter(|name| !name.is_empty()), password.filter(|text| !text.is_empty())))
 }
 
-fn db_of_query(query: Option<&str>) -> Result<Option<u32>> {
-    let mut db = None;
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match name.as_ref() {
-            "db" if db.is_none() => db = Some(number("parameter db", &value)?),
-            "db" => return Err(malformed("its parameter db is given twice")),
-            // The name is quoted, never the value, which may be a misplaced password.
-            other => {
-                return Err(malformed(&format!("its parameter {other:?} is unknown; db is the only one")));
+impl Query {
+    fn parse(query: Option<&str>) -> Result<Query> {
+        let mut parsed = Query::default();
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            let value = value.into_owned();
+            let twice = match name.as_ref() {
+                "db" => parsed.db.replace(number("parameter db", &value)?).is_some(),
+                "ca" => parsed.ca.replace(file("ca", value)?).is_some(),
+                "cert" => parsed.cert.replace(file("cert", value)?).is_some(),
+                "key" => parsed.key.replace(file("key", value)?).is_some(),
+                "servername" => parsed.server_name.replace(value).is_some(),
+                "sentinelUsername" => parsed.sentinel_username.replace(value).is_some(),
+                "sentinelPassword" => parsed.sentinel_password.replace(value).is_some(),
+                "sentinelTls" => parsed.sentinel_tls.replace(flag("sentinelTls", &value)?).is_some(),
+                "sentinelCa" => parsed.sentinel_ca.replace(file("sentinelCa", value)?).is_some(),
+                "sentinelCert" => parsed.sentinel_cert.replace(file("sentinelCert", value)?).is_some(),
+                "sentinelKey" => parsed.sentinel_key.replace(file("sentinelKey", value)?).is_some(),
+                "sentinelServername" => parsed.sentinel_server_name.replace(value).is_some(),
+                // The name is quoted, never the value, which may be a misplaced password.
+                other => {
+                    return Err(malformed(&format!(
+                        "its parameter {other:?} is unknown; there are db, ca, cert, key and servername, and for sentinels \
+                         sentinelUsername, sentinelPassword, sentinelTls, sentinelCa, sentinelCert, sentinelKey and sentinelServername"
+                    )));
+                }
+            };
+            if twice {
+                return Err(malformed(&format!("its parameter {name} is given twice")));
             }
         }
+        Ok(parsed)
     }
-    Ok(db)
+
+    /// For the servers, and for their sentinels: as for the servers where nothing else is said.
+    fn tls(&mut self, over_tls: bool, has_sentinels: bool) -> Result<(Option<Tls>, Option<Tls>)> {
+        let servers = Tls::new(
+            self.ca.take(),
+            self.cert.take(),
+            self.key.take(),
+            "the URL's parameter servername",
+            self.server_name.take(),
+        )?;
+        let sentinels = Tls::new(
+            self.sentinel_ca.take(),
+            self.sentinel_cert.take(),
+            self.sentinel_key.take(),
+            "the URL's parameter sentinelServername",
+            self.sentinel_server_name.take(),
+        )?;
+        let said = self.sentinel_tls.is_some() || sentinels.says_something();
+        if !has_sentinels && (said || self.sentinel_username.is_some() || self.sentinel_password.is_some()) {
+            return Err(malformed("parameters for sentinels belong to redis-sentinel: and rediss-sentinel:"));
+        }
+        if !over_tls && servers.says_something() {
+            return Err(malformed(
+                "it has parameters of TLS, which rediss:, rediss-sentinel: and rediss-cluster: take",
+            ));
+        }
+        if self.sentinel_tls == Some(false) && sentinels.says_something() {
+            return Err(malformed("sentinelTls is false, yet it has other parameters of the sentinels' TLS"));
+        }
+        let servers = over_tls.then_some(servers);
+        let sentinels = match self.sentinel_tls {
+            Some(false) => None,
+            None if !said => servers.clone().filter(|_| has_sentinels),
+            _ => Some(sentinels),
+        };
+        Ok((servers, sentinels))
+    }
+}
+
+fn file(name: &'static str, path: String) -> Result<Pem> {
+    if path.is_empty() {
+        return Err(malformed(&format!("its parameter {name} must be the path of a file in PEM form")));
+    }
+    Ok(Pem::file(name, path))
+}
+
+fn flag(name: &str, text: &str) -> Result<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(malformed(&format!("its parameter {name} must be true or false"))),
+    }
 }
 
 fn split(text: &str, at: char) -> (&str, Option<&str>) {

@@ -17,6 +17,8 @@ use crate::{backend_with, text};
 /// A prefix of its own on a server that the rules share while any of them runs.
 pub struct RedisFixture {
     server: Arc<RedisServer>,
+    /// Whatever stands before the host in the URL.
+    login: &'static str,
     prefix: String,
 }
 
@@ -31,12 +33,20 @@ impl RedisFixture {
         let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let server = shared.upgrade().unwrap_or_else(|| Arc::new(start()));
         *shared = Arc::downgrade(&server);
-        RedisFixture { server, prefix: format!("rule{}", COUNT.fetch_add(1, Ordering::Relaxed)) }
+        RedisFixture {
+            server,
+            prefix: format!("syncguard:rule{}", COUNT.fetch_add(1, Ordering::Relaxed)),
+            login: "",
+        }
+    }
+
+    pub fn by(self, login: &'static str) -> RedisFixture {
+        RedisFixture { login, ..self }
     }
 
     fn open(&self, cleanup: bool) -> Arc<dyn Backend> {
         let options = [("keyPrefix", text(&self.prefix)), ("cleanupInIsLocked", Setting::Flag(cleanup))];
-        Arc::new(backend_with(&self.server.url(), &options))
+        Arc::new(backend_with(&self.server.url_for(self.login), &options))
     }
 }
 

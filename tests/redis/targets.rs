@@ -89,6 +89,20 @@ fn malformed_urls_are_invalid_and_show_no_password() {
         "redis-cluster://u:canary@",
         "redis-cluster://u:canary@a:1,b:y",
         "redis-cluster://a/1",
+        "redis://u:canary@a?ca=canary",
+        "redis-cluster://u:canary@a?servername=b",
+        "redis-sentinel://u:canary@a/main?ca=canary",
+        "rediss://u:canary@a?ca=",
+        "rediss://u:canary@a?ca=x&ca=canary",
+        "rediss://u:canary@a?cert=canary",
+        "rediss://u:canary@a?key=canary",
+        "rediss://u:canary@a?servername=a%20b",
+        "rediss://u:canary@a?rejectUnauthorized=canary",
+        "rediss://u:canary@a?sentinelPassword=canary",
+        "rediss-cluster://u:canary@a?sentinelTls=true",
+        "rediss-sentinel://u:canary@a/main?sentinelTls=canary",
+        "rediss-sentinel://u:canary@a/main?sentinelTls=false&sentinelCa=canary",
+        "rediss+unix:///canary",
     ] {
         let error = url(bad, &[]).expect_err(bad);
         assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
@@ -232,8 +246,8 @@ async fn a_password_function_is_asked_at_each_connect_and_wins_over_the_url() {
     take(&backend, "b").await;
 }
 
-/// An authority, and a certificate for `localhost` signed by it.
-fn make_certificates(dir: &TempDir) {
+/// An authority, certificates for `localhost` signed by it, and one of them that has expired.
+pub fn make_certificates(dir: &TempDir) {
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl")
             .args(args)
@@ -246,7 +260,7 @@ fn make_certificates(dir: &TempDir) {
     let authority =
         ["req", "-x509", "-days", "1", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"];
     openssl(&[&authority[..], &new_key[..]].concat());
-    for name in ["server", "client"] {
+    for (name, days) in [("server", "1"), ("client", "1"), ("expired", "0")] {
         let (key, csr, crt, ext) =
             (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"), format!("{name}.ext"));
         openssl(&[&["req", "-subj", "/CN=x", "-keyout", &key, "-out", &csr][..], &new_key[..]].concat());
@@ -262,7 +276,7 @@ fn make_certificates(dir: &TempDir) {
             "ca.key",
             "-CAcreateserial",
             "-days",
-            "1",
+            days,
             "-extfile",
             &ext,
             "-out",

@@ -1,6 +1,5 @@
 // Clients of Redis: ioredis (and its fork for Valkey) and node-redis, told by what they have, since neither is a dependency.
 
-import { isDeepStrictEqual } from "node:util";
 import { addresses, factsOf } from "../entries.js";
 import { invalid } from "../errors.js";
 import { textSource, type Resolved, type TargetKind } from "./target.js";
@@ -15,7 +14,7 @@ interface Client {
 
 export const redis: TargetKind = {
   kind: "redis",
-  schemes: ["redis", "rediss", "redis+unix", "redis-sentinel", "redis-cluster"],
+  schemes: ["redis", "rediss", "redis+unix", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"],
   accepts: "a redis: URL, an object of connection facts, or a client of ioredis or node-redis",
   ownFacts: ["db", "path", "username", "clientKeyPrefix", "clientName", "sentinels", "sentinelName", "clusterNodes"],
 
@@ -65,14 +64,11 @@ function ioredis(options: Options): Resolved {
   return { target: factsOf({ ...where, ...common, ...tlsFacts(options.tls, "tls") }) };
 }
 
-/** Sentinels and servers have one setting of TLS here. */
-function sentinelTls(options: Options): { tls?: unknown } {
-  const ofServers = options.enableTLSForSentinelMode ? options.tls : undefined;
-  const ofSentinels = options.sentinelTLS || undefined;
-  if (!isDeepStrictEqual(ofServers, ofSentinels)) {
-    throw notAdopted("sentinelTLS (other than tls with enableTLSForSentinelMode)");
-  }
-  return tlsFacts(ofServers, "tls");
+/** What is not said here means no TLS to ioredis, and to the core the same as for the servers. */
+function sentinelTls(options: Options): { tls?: unknown; sentinelTls: unknown } {
+  const ofServers = tlsFacts(options.enableTLSForSentinelMode ? options.tls : undefined, "tls");
+  const { tls: ofSentinels } = tlsFacts(options.sentinelTLS, "sentinelTLS");
+  return { ...ofServers, sentinelTls: ofSentinels ?? false };
 }
 
 function ioredisCluster(cluster: Client): Resolved {
