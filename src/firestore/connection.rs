@@ -193,7 +193,7 @@ impl Call<'_> {
 
     fn settle(&mut self, status: &tonic::Status) -> Sent {
         self.answered = true;
-        let sent = Sent::of(status, self.link.wire.written() != self.written);
+        let sent = Sent::of(status, || !self.link.wire.seal(self.written));
         if sent != Sent::Answered {
             self.server.abandon(&self.link);
         }

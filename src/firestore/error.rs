@@ -52,8 +52,9 @@ pub(super) enum Sent {
 }
 
 impl Sent {
-    /// `left`: whether anything has left on the connection since the request was handed to it.
-    pub(super) fn of(status: &Status, left: bool) -> Sent {
+    /// `left`: whether anything has left on the connection since the request was handed to it. If not, nothing may
+    /// leave afterwards.
+    pub(super) fn of(status: &Status, left: impl FnOnce() -> bool) -> Sent {
         let Some(source) = status.source() else { return Sent::Answered };
         // What bounds the making of a connection stands around it, and says no more than this.
         let slow = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
@@ -62,7 +63,7 @@ impl Sent {
         {
             return Sent::NoConnection;
         }
-        if left && !chain(source).any(is_untouched) { Sent::Maybe } else { Sent::Never }
+        if chain(source).any(is_untouched) || !left() { Sent::Never } else { Sent::Maybe }
     }
 }
 

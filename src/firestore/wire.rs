@@ -5,7 +5,6 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -20,18 +19,36 @@ use super::clock::Moment;
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    written: AtomicU64,
+    sent: Mutex<Sent>,
     read_at: Mutex<Moment>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: u64,
+    sealed: bool,
 }
 
 impl Wire {
     pub(super) fn new() -> Arc<Wire> {
-        Arc::new(Wire { written: AtomicU64::new(0), read_at: Mutex::new(Moment::now()) })
+        Arc::new(Wire { sent: Mutex::default(), read_at: Mutex::new(Moment::now()) })
     }
 
     /// How many bytes the system has taken to send so far.
     pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::SeqCst)
+        self.sent().bytes
+    }
+
+    /// Whether nothing has left since so many bytes had. If so, nothing ever will: what still waits in a buffer of a
+    /// connection that failed must not leave after it was sent elsewhere.
+    pub(super) fn seal(&self, written: u64) -> bool {
+        let mut sent = self.sent();
+        sent.sealed |= sent.bytes == written;
+        sent.bytes == written
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the last bytes came; before any, when the wire was made.
@@ -78,11 +95,19 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &sent {
-            self.wire.written.fetch_add(*bytes as u64, Ordering::SeqCst);
+    fn send(
+        &mut self,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut sent = self.wire.sent();
+        if self.ended || sent.sealed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        sent
+        let written = write(Pin::new(&mut self.stream));
+        if let Poll::Ready(Ok(bytes)) = &written {
+            sent.bytes += *bytes as u64;
+        }
+        written
     }
 }
 
@@ -106,11 +131,7 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.ended {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.count(sent)
+        self.send(|stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -118,11 +139,7 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.ended {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.count(sent)
+        self.send(|stream| stream.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -22,7 +22,7 @@ async fn relayed(project: &str) -> (Relay, FirestoreBackend) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_whose_connection_ends_with_its_first_request_costs_no_error() {
     let (relay, backend) = relayed(&emulator::project()).await;
-    for round in 0..60 {
+    for round in 0..30 {
         let how = if round % 2 == 0 { End::Fin } else { End::Reset };
         let lease = take(&backend, &format!("key {round}")).await;
         let next = request(&format!("next {round}"));
@@ -50,7 +50,7 @@ async fn an_acquire_whose_connection_ends_with_its_first_request_costs_no_error(
 async fn the_request_after_a_lost_reply_goes_out_on_a_new_connection() {
     let gate = Gate::to(emulator::shared()).await;
     let backend = backend_at(&gate.host(), &emulator::project(), &[]);
-    for round in 0..50 {
+    for round in 0..20 {
         let owner = Owner::from(take(&backend, &format!("key {round}")).await);
         gate.next("Commit", Fault::CutReply);
         let error = backend.extend(&owner, ttl(60_000)).await.unwrap_err();
@@ -70,7 +70,7 @@ async fn what_is_told_of_an_outcome_is_true_whenever_the_connection_ends() {
             let (backend, direct) = (Arc::clone(&backend), Arc::clone(&direct));
             tokio::spawn(async move {
                 let mut told = [0; 3];
-                for round in 0..30 {
+                for round in 0..20 {
                     told[honest(&backend, &direct, &format!("{worker}/{round}")).await] += 1;
                 }
                 told
