@@ -326,4 +326,18 @@ describe('guard in worker threads', () => {
     assert.equal(handle.state, 'OK')
     await handle.cleanup()
   })
+
+  test('a disposal that fails does not throw, and is logged', async (t) => {
+    const log = t.mock.method(console, 'error', () => {})
+    const dir = join(newDirectory(), 'in')
+    const handle = await guard(dir, name)
+    // Somebody put a file in the place of the directory.
+    rmSync(dir, { recursive: true })
+    writeFileSync(dir, '')
+    await handle[Symbol.asyncDispose]()
+    const [[text, told]] = log.mock.calls.map((call) => call.arguments)
+    assert.equal(text, '[SyncGuard] Lock disposal failed:')
+    assert.deepEqual({ ...told, error: typeof told.error }, { error: 'string', errorName: 'LockError', source: 'disposal' })
+    await rejectsWith(handle.cleanup(), 'InvalidArgument')
+  })
 })

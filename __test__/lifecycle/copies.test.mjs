@@ -297,3 +297,28 @@ test('a password function goes with its backend, closed or not', async () => {
     say(await collect(() => secrets.every((ref) => !ref.deref())))`)
   assert.deepEqual(lines, [true])
 })
+
+test('a worker with several copies ends cleanly, and what each of them holds is released', async () => {
+  const lines = await withCollector(`
+    import { once } from 'node:events'
+    import { Worker } from 'node:worker_threads'
+    const keys = ['one', 'two', 'three'].map((name) => name + process.pid)
+    const worker = new Worker(\`
+      import { parentPort, workerData } from 'node:worker_threads'
+      const { freshCopy } = await import(workerData.copies)
+      for (const key of workerData.keys) {
+        const { file } = freshCopy(['file'])
+        const { ok } = await file.createFileBackend(workerData.directory).acquire({ key, ttlMs: 600_000, autoExtend: true, onLeaseLost() {} })
+        parentPort.postMessage(ok)
+      }
+      setInterval(() => {}, 1000)\`, { eval: true, workerData: { keys, directory, copies: ${JSON.stringify(new URL('../support/copies.mjs', import.meta.url).href)} } })
+    for (const _ of keys) await once(worker, 'message')
+    const { file } = freshCopy(['file'])
+    const backend = file.createFileBackend(directory)
+    const held = () => Promise.all(keys.map((key) => backend.isLocked({ key })))
+    say(await held())
+    await worker.terminate()
+    for (let i = 0; i < 200 && (await held()).includes(true); i++) await sleep(20)
+    say(await held())`)
+  assert.deepEqual(lines, [[true, true, true], [false, false, false]])
+})
