@@ -20,6 +20,8 @@ mod old_server;
 mod operations;
 #[path = "redis/records.rs"]
 mod records;
+#[path = "redis/replicas.rs"]
+mod replicas;
 #[path = "redis/retention.rs"]
 mod retention;
 #[path = "redis/rights.rs"]

@@ -12,6 +12,12 @@ export type * from "./types.js";
 export interface RedisBackendOptions extends NativeBackendOptions {
   /** What storage keys begin with. Default: "syncguard". */
   keyPrefix?: string;
+  /**
+   * How many replicas must have a grant, a hand-over or an extend before it counts, 0 to 100. A grant that fewer have in
+   * time (half of `operationTimeoutMs`, at most 2.5 s) is taken back, and is `ServiceUnavailable`; an extend then has an
+   * unknown outcome. Default: 0.
+   */
+  replicas?: number;
 }
 
 /** The options with their defaults. */

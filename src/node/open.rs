@@ -123,6 +123,7 @@ fn backend(
     match kind {
         "redis" => {
             let config = RedisConfig::from_target(target, options, password)?;
+            let config = config.with_operation_timeout(limits.operation_timeout);
             Ok(Arc::new(RedisBackend::new(config)))
         }
         "postgres" => {

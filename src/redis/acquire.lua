@@ -7,7 +7,7 @@ if found[1] then
   local id, expires, acquired, _, fence = parse_record(found[1])
   if not id then return { -1, KEYS[1] } end
   if is_live(expires, now) then
-    if id == ARGV[2] then return { 1, fence, acquired, expires } end
+    if id == ARGV[2] then return again(KEYS[1], KEYS[3], found[1], fence, acquired, expires) end
     return held(KEYS[1], expires, now)
   end
 end

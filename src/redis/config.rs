@@ -12,6 +12,9 @@ use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
 
 const DEFAULT_PREFIX: &str = "syncguard";
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than any master feeds.
+const MOST_REPLICAS: u32 = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const DEFAULT_PORT: u16 = 6379;
 pub(super) const SENTINEL_PORT: u16 = 26379;
@@ -30,6 +33,10 @@ pub struct RedisConfig {
     pub(super) names: Names,
     pub(super) connect_timeout: Duration,
     pub(super) cleanup_in_is_locked: bool,
+    /// How many replicas must have a write before it counts.
+    pub(super) replicas: u32,
+    /// How long an operation may take.
+    pub(super) operation_timeout: Duration,
     /// How long fence counters stay; `None`: for ever.
     pub fence_retention: Option<FenceRetention>,
     /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
@@ -44,7 +51,7 @@ pub(super) struct Login {
 
 impl RedisConfig {
     /// Reads a target and the options of a backend: `keyPrefix`, `cleanupInIsLocked`, `connectTimeoutMs`,
-    /// `fenceRetentionMs`.
+    /// `fenceRetentionMs`, `replicas`.
     /// `password`, where there is one, wins over the target's.
     ///
     /// # Errors
@@ -54,6 +61,7 @@ impl RedisConfig {
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
         let connect_timeout = options.take_millis("connectTimeoutMs")?.unwrap_or(CONNECT_TIMEOUT);
         let fence_retention = options.take_fence_retention()?;
+        let replicas = options.take_count("replicas", 0, MOST_REPLICAS)?.unwrap_or(0);
         options.finish()?;
         let (mut config, client_prefix) = match target {
             Target::Url(url) => (RedisConfig::from_url(&url)?, String::new()),
@@ -71,7 +79,14 @@ impl RedisConfig {
         config.cleanup_in_is_locked = cleanup_in_is_locked;
         config.connect_timeout = connect_timeout;
         config.fence_retention = fence_retention;
+        config.replicas = replicas;
         Ok(config)
+    }
+
+    #[must_use]
+    pub fn with_operation_timeout(mut self, timeout: Duration) -> RedisConfig {
+        self.operation_timeout = timeout;
+        self
     }
 
     /// Which locks a backend with this configuration sees, without secrets.
@@ -91,6 +106,8 @@ impl RedisConfig {
             names: Names::default(),
             connect_timeout: CONNECT_TIMEOUT,
             cleanup_in_is_locked: false,
+            replicas: 0,
+            operation_timeout: OPERATION_TIMEOUT,
             fence_retention: None,
             signature: String::new(),
         }

@@ -36,6 +36,17 @@ local function grant(lock, fence, index, id, ttl, key, stored, previous, clock, 
   return { 1, digits, now_text, expires }
 end
 
+-- The answer to whoever asks again for what is theirs. It is written again as it is, so that WAIT on this
+-- connection speaks of it.
+local function again(lock, index, stored, fence, acquired, expires)
+  local left = redis.call('PTTL', lock)
+  if left > 0 then
+    redis.call('SET', lock, stored, 'PX', left)
+    if index then redis.call('SET', index, lock, 'PX', left) end
+  end
+  return { 1, fence, acquired, expires }
+end
+
 -- The answer to whoever meets a live lock. The key vanishes at its PX, before the tolerance has passed.
 local function held(lock, expires, now)
   local free = expires + 1000 - now

@@ -27,7 +27,9 @@ if ARGV[6] ~= 'keep' then
 end
 
 if stored and released ~= 1 and is_live(expires, now) then
-  if id == ARGV[3] then return { { released }, { 1, fence, acquired, expires } } end
+  if id == ARGV[3] then
+    return { { released }, again(KEYS[1], KEYS[4], stored, fence, acquired, expires) }
+  end
   return { { released }, held(KEYS[1], expires, now) }
 end
 local granted = grant(KEYS[1], KEYS[2], KEYS[4], ARGV[3], ARGV[4], ARGV[5], stored, found[2], clock, now,

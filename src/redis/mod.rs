@@ -16,6 +16,7 @@ mod operations;
 mod pointer;
 mod reading;
 mod record;
+mod replicas;
 mod reply;
 mod script;
 mod sentinel;
@@ -39,6 +40,7 @@ pub use config::RedisConfig;
 use self::names::Names;
 use self::operations::KNOWN;
 use self::pointer::Pending;
+use self::replicas::Replicas;
 use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
 use self::server::Server;
 use self::together::{Shared, Together};
@@ -61,6 +63,7 @@ pub struct RedisBackend {
     cleanup_in_is_locked: bool,
     pending: Pending,
     server: Arc<Server>,
+    replicas: Option<Replicas>,
     acquires: Together<3, 3>,
     releases: Together<2, 1>,
 }
@@ -82,7 +85,9 @@ impl RedisBackend {
         let signature = config.signature.clone();
         let cleanup_in_is_locked = config.cleanup_in_is_locked;
         let retention = config.fence_retention.map_or(0, FenceRetention::as_millis).to_string();
-        let server = Arc::new(Server::new(Arc::new(config)));
+        let config = Arc::new(config);
+        let replicas = Replicas::new(&config);
+        let server = Arc::new(Server::new(config));
         RedisBackend {
             capabilities,
             all_locks: names.all_locks(),
@@ -101,6 +106,7 @@ impl RedisBackend {
                 server.clone(),
             ),
             retention,
+            replicas,
             server,
         }
     }
@@ -150,6 +156,9 @@ impl Backend for RedisBackend {
 
     async fn close(&self) -> Result<()> {
         self.server.close();
+        if let Some(replicas) = &self.replicas {
+            replicas.close();
+        }
         Ok(())
     }
 }

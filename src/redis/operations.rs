@@ -4,6 +4,7 @@ use redis::Value;
 
 use super::RedisBackend;
 use super::names::Place;
+use super::replicas::Confirmed;
 use super::script::{ACQUIRE, Call, EXTEND, HAND_OVER, RELEASE};
 use super::together::Part;
 use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner, Yield};
@@ -29,8 +30,10 @@ impl RedisBackend {
         let args = [&*self.retention, request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
         self.pending.add(request.lock_id, &place.lock);
         let keys = [place.lock.as_str(), &place.fence];
-        let reply = self.server.eval(Call { script: &ACQUIRE, keys: &keys, args: &args }).await?;
+        let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
+        let Confirmed { reply, enough } = self.eval_grant(call).await?;
         let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
+        let acquired = self.confirm(acquired, enough).await?;
         self.settle_pointer(&acquired, &place.lock, request).await?;
         Ok(acquired)
     }
@@ -38,6 +41,15 @@ impl RedisBackend {
     /// In one trip, and with others where many are under way.
     async fn acquire_beside(&self, place: Place, request: &AcquireRequest) -> Result<Acquired> {
         let keys = [place.lock, place.fence, self.names.index(&request.lock_id)?];
+        if self.replicas.is_some() {
+            let keys = keys.each_ref().map(String::as_str);
+            let (ttl, key) = (millis(request.ttl), json(&request.key));
+            let args = [&*self.retention, request.lock_id.as_str(), &ttl, &key];
+            let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
+            let Confirmed { reply, enough } = self.eval_grant(call).await?;
+            let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
+            return self.confirm(acquired, enough).await;
+        }
         let args = [request.lock_id.as_str().to_owned(), millis(request.ttl), json(&request.key)];
         let reply = self.acquires.run(Part { keys, args }).await?;
         self.acquired_with_others(&reply, request)
@@ -81,7 +93,8 @@ impl RedisBackend {
         if !beside {
             self.pending.add(next.lock_id, &place.lock);
         }
-        let reply = self.server.eval(Call { script: &HAND_OVER, keys, args }).await?;
+        let call = Call { script: &HAND_OVER, keys, args };
+        let Confirmed { reply, enough } = self.eval_grant(call).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
             [released] => {
@@ -93,12 +106,16 @@ impl RedisBackend {
                 others: u32::try_from(*others).unwrap_or(0),
                 echo: false,
             },
-            [released, acquired] => HandedOver {
-                released: self.released(released)?,
-                next: Some(self.acquired(acquired, &next.key, next.lock_id)?),
-                others: 0,
-                echo: false,
-            },
+            [released, acquired] => {
+                let released = self.released(released)?;
+                let acquired = self.acquired(acquired, &next.key, next.lock_id)?;
+                let acquired = match self.confirm(acquired, enough).await {
+                    // Nobody has it now; the next one finds out for itself what is wrong.
+                    Err(error) if !error.is_unknown() => Acquired::Held { free_in: None },
+                    confirmed => confirmed?,
+                };
+                HandedOver { released, next: Some(acquired), others: 0, echo: false }
+            }
             _ => return Err(self.strange(&reply)),
         };
         if !beside {
@@ -135,7 +152,7 @@ impl RedisBackend {
         let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
         let args = [aim.mode(), owner.lock_id.as_str(), &millis(ttl), &self.all_locks];
         let args = if aim.lock.is_some() { &args[..3] } else { &args[..] };
-        let reply = self.server.eval(Call { script: &EXTEND, keys: &aim.keys(), args }).await?;
+        let reply = self.eval_extend(Call { script: &EXTEND, keys: &aim.keys(), args }).await?;
         let extended = match &reply {
             Value::Array(answers) if answers.len() == 1 => self.extended(&answers[0])?,
             _ => return Err(self.strange(&reply)),
@@ -194,7 +211,7 @@ impl RedisBackend {
         for ((owner, _), ttl) in batch.iter().zip(&ttls) {
             args.extend([owner.lock_id.as_str(), ttl]);
         }
-        let reply = self.server.eval(Call { script: &EXTEND, keys: &keys, args: &args }).await?;
+        let reply = self.eval_extend(Call { script: &EXTEND, keys: &keys, args: &args }).await?;
         match &reply {
             Value::Array(answers) if answers.len() == batch.len() => {
                 Ok(answers.iter().map(|answer| self.extended(answer)).collect())

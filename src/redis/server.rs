@@ -103,6 +103,21 @@ impl Server {
         Ok((replies.next().unwrap_or_default(), replies.next().unwrap_or_default()))
     }
 
+    /// Several commands of which the first concerns the key, in one go. Their replies may be errors of the
+    /// server's.
+    pub(super) async fn send_all(&self, key: &str, commands: &[&Cmd]) -> Result<Vec<Value>> {
+        match &self.way {
+            Way::Single(link) => {
+                let mut pipeline = Pipeline::with_capacity(commands.len());
+                for command in commands {
+                    pipeline.add_command((*command).clone());
+                }
+                link.request_all(&pipeline).await
+            }
+            Way::Cluster(cluster) => cluster.request_all(key, commands).await,
+        }
+    }
+
     pub(super) fn close(&self) {
         match &self.way {
             Way::Single(link) => link.close(),
