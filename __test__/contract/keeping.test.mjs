@@ -40,18 +40,25 @@ eachBackend((fixture) => {
     assert.equal(held.isValid(), false)
   })
 
-  test('maxHoldMs bounds it all', () =>
-    steadily(100, async () => {
-      const losses = []
+  test('maxHoldMs bounds it all', async () => {
+    const losses = []
+    const { ms, lagMs, value: held } = await steadily(100, async () => {
       const held = await fixture.open().acquire({
         ...{ key: uniqueKey(), ttlMs: 300, autoExtend: { maxHoldMs: 800 } },
         onLeaseLost: (error) => losses.push(error)
       })
-      const { ms, lagMs } = await timed(() => new Promise((resolve) => held.signal.addEventListener('abort', resolve, { once: true })))
-      assert.ok(ms > 450 && ms < 1200 + lagMs, `given up after ${ms} ms`)
-      isLockError(held.signal.reason, 'LeaseLost')
-      await until(() => losses.length === 1, { what: 'onLeaseLost' })
-    }))
+      const given = await timed(async () => {
+        await Promise.race([new Promise((resolve) => held.signal.addEventListener('abort', resolve, { once: true })), sleep(3000)])
+        return held
+      })
+      assert.ok(given.ms > 650, `given up after ${given.ms} ms`)
+      return given
+    })
+    // Never tried again: whatever the machine does, nothing is held for longer.
+    assert.ok(ms < 1200 + lagMs, `given up after ${ms} ms, ${lagMs} of them the machine's`)
+    isLockError(held.signal.reason, 'LeaseLost')
+    await until(() => losses.length >= 1, { what: 'onLeaseLost' })
+  })
 
   /** A worker thread that holds `key`; it starts with `held`, does what `body` says, and posts messages. */
   function startThread(body, { key, ttlMs, autoExtend }) {
