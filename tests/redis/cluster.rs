@@ -452,3 +452,34 @@ async fn a_frozen_master_is_left_for_its_successor() {
     }
     cluster.nodes[node].signal(rustix::process::Signal::CONT);
 }
+
+#[tokio::test]
+async fn however_many_ask_the_slots_are_read_once_and_not_again_at_once() {
+    let cluster = RedisCluster::start();
+    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let slot = cluster.slot(&lock);
+    for node in &cluster.nodes {
+        let mut client = node.client();
+        cmd("CONFIG").arg(&["SET", "cluster-require-full-coverage", "no"]).exec(&mut client).unwrap();
+        cmd("CLUSTER").arg("DELSLOTS").arg(slot).exec(&mut client).unwrap();
+        cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
+    }
+    let backend = Arc::new(backend(&cluster.url()));
+    let start = std::time::Instant::now();
+    let asking: Vec<_> = (0..200)
+        .map(|_| {
+            let backend = backend.clone();
+            tokio::spawn(async move { backend.acquire(&request("a")).await.unwrap_err() })
+        })
+        .collect();
+    for asked in asking {
+        assert!(asked.await.unwrap().is_retryable());
+    }
+    let pauses = start.elapsed().as_millis() as usize / 50;
+    for node in &cluster.nodes {
+        let stats: String = cmd("INFO").arg("commandstats").query(&mut node.client()).unwrap();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_cluster|slots:")).unwrap();
+        let calls: usize = line.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+        assert!(calls <= 1 + pauses, "{calls} readings in {pauses} pauses");
+    }
+}
