@@ -96,8 +96,8 @@ export declare class FileLock {
   acquire(): Promise<null | Failure>
   release(): Promise<{ ok: true } | Refused | Failure>
   /**
-   * Releases on this very thread, for a process that is about to end. What the system refuses becomes
-   * stale by itself.
+   * Releases while JavaScript waits, for a process that is about to end. What the system refuses becomes stale by
+   * itself.
    */
   leave(): void
   get held(): boolean

@@ -8,19 +8,30 @@
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
+
+use crate::crew::Crew;
 
 mod draft;
 mod error;
 mod platform;
 
 pub(crate) use draft::Draft;
-pub(crate) use error::{not_a_file, refused};
+pub(crate) use error::{not_a_file, refused, timed_out};
 pub(crate) use platform::{
     Identity, LOCKED_FILES_CAN_BE_READ, Stamp, is_locked_out, monotonic_nanos, write_at,
 };
 
 /// No claim is longer. What lies beyond is not read.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// How many threads work on the claims of one directory.
+const MOST_THREADS: usize = 4;
+
+/// The threads for the claims beside this one, none of which may hold up the engine's.
+pub(crate) fn crew(path: &Path) -> Arc<Crew> {
+    Crew::of("claims", path.parent().unwrap_or(path), MOST_THREADS)
+}
 
 /// What lies at a path.
 #[derive(Debug)]

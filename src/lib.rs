@@ -7,6 +7,7 @@ pub mod backend;
 mod claim_file;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod crew;
 pub mod engine;
 pub mod file;
 pub mod firestore;

@@ -16,10 +16,12 @@ export interface FileLockOptions {
   acquireRetryDelayMs?: number;
   /** How old a file must be, in ms, to be taken away though its content says nothing. Default 1200. */
   invalidLockStaleThresholdMs?: number;
-  /** How often the holder writes its heartbeat, in ms. Default 250. */
+  /** How often the holder writes its heartbeat, in ms: at most half of `leaseStaleThresholdMs`. Default 250. */
   leaseHeartbeatIntervalMs?: number;
   /** How old a heartbeat must be, in ms, for its file to be taken over. Default 3000. */
   leaseStaleThresholdMs?: number;
+  /** How long `acquire()` and `release()` may take before a disk that hangs is `NetworkTimeout`, in ms. Default 5000. */
+  operationTimeoutMs?: number;
   /** Permissions of the file. Default 0o644. */
   fileMode?: number;
   /** Permissions of directories that are made. Default 0o755. */
@@ -99,7 +101,7 @@ export class FileLock implements AsyncDisposable {
    * Takes the file. Answers at once when somebody holds it; waits only where others are just removing it.
    * @throws LockError AcquisitionTimeout with `context.pid` when it is held (`cause` is `heldError` where that was
    *   given); InvalidArgument when something other than a file is at the path; AuthFailed without permission;
-   *   ServiceUnavailable for a full disk.
+   *   ServiceUnavailable for a full disk; NetworkTimeout for one that does not answer: what it grants later is given back.
    */
   async acquire(): Promise<this> {
     this.#acquiring++;
@@ -113,7 +115,8 @@ export class FileLock implements AsyncDisposable {
 
   /**
    * Removes the file, if it is still ours; `{ ok: false }` when it was released before, lost, or is another owner's.
-   * @throws LockError when the system refuses; the file is then still held.
+   * @throws LockError when the system refuses; the file is then still held. NetworkTimeout when the disk does not
+   *   answer: it is then released as soon as it does.
    */
   async release(): Promise<ReleaseResult> {
     const answer = await this.#native.release();

@@ -44,7 +44,8 @@ const nothing: GuardCleanup = async (done) => done?.(null);
  * Makes this process the only instance under `name` in `dir`, until `cleanup()` or its end, however it dies. Never
  * waits for another instance. With a callback, as the npm package `pidlock`: `callback(error, data, cleanup)`.
  * @throws LockError AcquisitionTimeout when an instance lives, with `context.pid`, `context.sinceMs` and
- *   `context.commandLine`; InvalidArgument for a name that is none or when something else is at that place.
+ *   `context.commandLine`; InvalidArgument for a name that is none or when something else is at that place;
+ *   NetworkTimeout when the disk has not answered within 5 s: what it grants later is given back.
  */
 export function guard(dir: string, name: string): Promise<GuardHandle>;
 export function guard(dir: string, name: string, callback: GuardCallback): void;

@@ -215,13 +215,17 @@ describe('FileLock in one process', () => {
     for (const given of [undefined, null, 5, '', {}, [path], Buffer.from(path), new URL(`file://${path}`)]) {
       saysWhatIsWrong(throwsWith(() => new FileLock(given), 'InvalidArgument', inspect(given)), 'path')
     }
+    for (const given of ['a\ud800b', '\udc00']) {
+      saysWhatIsWrong(throwsWith(() => new FileLock(join(temporaryDirectory('lone'), given)), 'InvalidArgument', inspect(given)), 'path')
+    }
+    throwsWith(() => new FileLock(path, { leaseHeartbeatIntervalMs: 1501 }), 'InvalidArgument', 'a heartbeat above half the stale threshold')
     for (const given of [' ', '/', '.', '..', `${path}/`, `${path}\0`]) {
       await rejectsWith(async () => new FileLock(given).acquire(), 'InvalidArgument', inspect(given))
     }
     for (const given of [null, 5, 'x', true, [], () => {}]) {
       saysWhatIsWrong(throwsWith(() => new FileLock(path, given), 'InvalidArgument', inspect(given)), 'options')
     }
-    const times = ['acquireRetryDelayMs', 'invalidLockStaleThresholdMs', 'leaseHeartbeatIntervalMs', 'leaseStaleThresholdMs']
+    const times = ['acquireRetryDelayMs', 'invalidLockStaleThresholdMs', 'leaseHeartbeatIntervalMs', 'leaseStaleThresholdMs', 'operationTimeoutMs']
     const bad = [
       ...times.flatMap((name) => [NaN, Infinity, 0, -1, 1.5, HUNDRED_YEARS + 1, '5', null, 5n].map((value) => [name, value])),
       ...[-1, 1.5, NaN, '3', null].map((value) => ['acquireRetryLimit', value]),
@@ -311,7 +315,7 @@ describe('what lies at the path of a FileLock', () => {
       [0, {}, true],
       [2000, {}, true],
       [3000, {}, false],
-      [500, { leaseStaleThresholdMs: 400 }, false],
+      [500, { leaseStaleThresholdMs: 400, leaseHeartbeatIntervalMs: 100 }, false],
       [60_000, { leaseStaleThresholdMs: 600_000 }, true],
       [-3_600_000, {}, true]
     ]) {
@@ -441,7 +445,7 @@ describe('the loss of a FileLock', () => {
   test('a release after somebody took the file leaves it alone, and is no loss to be told', async () => {
     const losses = []
     const path = newPath()
-    const lock = await new FileLock(path, { leaseHeartbeatIntervalMs: 60_000, onLeaseLost: (error) => losses.push(error) }).acquire()
+    const lock = await new FileLock(path, { leaseHeartbeatIntervalMs: 60_000, leaseStaleThresholdMs: 120_000, onLeaseLost: (error) => losses.push(error) }).acquire()
     const others = recordOf({ owner: 'somebody' })
     writeFileSync(path, others)
     assert.deepEqual(await lock.release(), { ok: false })
@@ -517,7 +521,7 @@ describe('FileLock between processes', () => {
 
   test("a process that ends leaves another owner's file alone", async () => {
     const path = newPath()
-    const program = await holder(path, { leaseHeartbeatIntervalMs: 60_000 })
+    const program = await holder(path, { leaseHeartbeatIntervalMs: 60_000, leaseStaleThresholdMs: 120_000 })
     const others = recordOf({ owner: 'somebody' })
     writeFileSync(path, others)
     program.say({ do: 'end', how: 'process.exit()' })

@@ -139,8 +139,8 @@ describe('guard in one process', () => {
   test('bad input', async () => {
     const dir = newDirectory()
     const bad = [
-      ...[undefined, null, 5, {}, '', 'a\0b', Buffer.from(dir), new URL(`file://${dir}`)].map((given) => [given, name, 'dir']),
-      ...[undefined, null, 5, {}, '', '.', '..', 'a/b', '/a', '../a', 'a/', 'a\0b'].map((given) => [dir, given, 'name'])
+      ...[undefined, null, 5, {}, '', 'a\0b', 'a\ud800b', Buffer.from(dir), new URL(`file://${dir}`)].map((given) => [given, name, 'dir']),
+      ...[undefined, null, 5, {}, '', '.', '..', 'a/b', '/a', '../a', 'a/', 'a\0b', 'a\ud800b'].map((given) => [dir, given, 'name'])
     ]
     for (const [directory, as, argument] of bad) {
       const what = `guard(${inspect(directory)}, ${inspect(as)})`

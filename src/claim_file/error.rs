@@ -1,5 +1,6 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::lock::{Code, Error};
 
@@ -32,6 +33,15 @@ pub(crate) fn refused(action: &str, path: &Path, error: io::Error) -> Error {
     };
     let failed = Error::new(code, format!("can't {action} {path}: {advice}")).because(error);
     if retryable { failed.retryable() } else { failed }
+}
+
+/// What to tell when the disk did not answer in time. What was begun goes on in the background.
+pub(crate) fn timed_out(action: &str, path: &Path, limit: Duration) -> Error {
+    Error::timed_out(format!(
+        "can't {action} {}: the disk did not answer within {} ms; try again when it works",
+        path.display(),
+        limit.as_millis()
+    ))
 }
 
 /// What to tell when something else than a regular file is in the way.

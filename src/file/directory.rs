@@ -61,7 +61,10 @@ fn open_boot(above: &Dir, name: &str) -> io::Result<Dir> {
     // Whoever tidies it away needs no more than a moment, and does so once.
     for _ in 0..100 {
         above.make_dir(name)?;
-        let dir = above.open_dir(name)?;
+        let dir = match above.open_dir(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            result => result?,
+        };
         dir.hold()?;
         if dir.is_linked()? {
             return Ok(dir);

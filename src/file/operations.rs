@@ -6,7 +6,7 @@ use super::clock::Now;
 use super::place::Place;
 use super::record::{Holder, Record};
 use crate::backend::{AcquireRequest, Acquired, HandedOver, Mutation, Watch, Yield};
-use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
+use crate::lock::{Error, Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
 use crate::process::{Liveness, ProcessId};
 
 /// How a backend was configured.
@@ -38,12 +38,12 @@ impl Rules {
             Some(Found { record, is_live: false }) => {
                 let new = self.lease(place, request, Some(record.lease.fence), now)?;
                 place.replace(&record.lease.lock_id, &new)?;
-                Ok(Acquired::Granted(new.lease))
+                granted(place, new)
             }
             None => {
                 let new = self.lease(place, request, place.last_fence()?, now)?;
                 place.grant(&new)?;
-                Ok(Acquired::Granted(new.lease))
+                granted(place, new)
             }
         }
     }
@@ -76,12 +76,8 @@ impl Rules {
                     }
                 };
                 place.replace(owner, &new)?;
-                Ok(HandedOver {
-                    released: Mutation::Done(()),
-                    next: Some(Acquired::Granted(new.lease)),
-                    others: 0,
-                    echo: false,
-                })
+                let next = Some(granted(place, new)?);
+                Ok(HandedOver { released: Mutation::Done(()), next, others: 0, echo: false })
             }
             found => {
                 let released = match found {
@@ -196,6 +192,15 @@ impl Rules {
             owner: self.takes_over.then_some(holder),
         })
     }
+}
+
+/// What was granted after the caller had gone, because the disk hung meanwhile, is given back before anybody sees it.
+fn granted(place: &Place, new: Record) -> Result<Acquired> {
+    if place.is_unwanted() {
+        place.free(&new.lease.lock_id)?;
+        return Err(Error::aborted());
+    }
+    Ok(Acquired::Granted(new.lease))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::directory::Directory;
 use super::names::{self, Names};
@@ -25,11 +26,23 @@ pub(super) struct Place {
     pub(super) names: Names,
     key: Key,
     freed: Cell<bool>,
+    caller_gone: Arc<AtomicBool>,
 }
 
 impl Place {
-    pub(super) fn new(directory: Arc<Directory>, wakes: Arc<Wakes>, names: Names, key: Key) -> Place {
-        Place { directory, wakes, names, key, freed: Cell::new(false) }
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        wakes: Arc<Wakes>,
+        names: Names,
+        key: Key,
+        caller_gone: Arc<AtomicBool>,
+    ) -> Place {
+        Place { directory, wakes, names, key, freed: Cell::new(false), caller_gone }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.caller_gone.load(Ordering::Acquire)
     }
 
     /// The record of whoever has the key, or had it until it expired.

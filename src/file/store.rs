@@ -2,21 +2,22 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
-use tokio::task::spawn_blocking;
 
 use super::directory::Directory;
 use super::names::{self, Names};
-use super::pace::Pace;
 use super::place::Place;
 use super::record;
 use super::shard::{Locked, Shard};
 use super::tidy;
 use super::wake::Wakes;
 use crate::backend::Owner;
+use crate::crew::Crew;
 use crate::lock::{Error, Key, Result};
+
+/// How many threads of this process may wait in one directory for OS locks that other processes hold.
+const MOST_WAITING: usize = 16;
 
 /// The directory as a backend uses it: opened on first use, and every change under its OS lock.
 #[derive(Debug)]
@@ -25,17 +26,21 @@ pub(super) struct Store {
     open: Mutex<Option<Arc<Directory>>>,
     closed: AtomicBool,
     wakes: Arc<Wakes>,
-    pace: Pace,
+    /// Whose one thread makes the changes: with more, they would but meet each other on the disk.
+    changes: Arc<Crew>,
+    /// Whose threads wait for OS locks, so that a stopped process which has one keeps only its rivals waiting.
+    waits: Arc<Crew>,
 }
 
 impl Store {
     pub(super) fn new(root: PathBuf) -> Store {
         Store {
+            changes: Crew::of("changes", &root, 1),
+            waits: Crew::of("waits", &root, MOST_WAITING),
             root,
             open: Mutex::default(),
             closed: AtomicBool::new(false),
             wakes: Arc::default(),
-            pace: Pace::default(),
         }
     }
 
@@ -51,8 +56,8 @@ impl Store {
             return Ok(Arc::clone(directory));
         }
         let root = self.root.clone();
-        let directory = Arc::new(blocking(move || Directory::open(&root)).await?);
-        tidy::in_background(self.root.clone(), &directory);
+        let directory = Arc::new(self.waits.run(move || Directory::open(&root)).await?);
+        tidy::in_background(&self.waits, self.root.clone(), &directory);
         *self.opened() = Some(Arc::clone(&directory));
         Ok(directory)
     }
@@ -65,10 +70,8 @@ impl Store {
 
     /// Runs `change` on a key's files while nobody else, in this process or another, changes them.
     ///
-    /// Where the OS lock is free, which it nearly always is, the change runs right here: a few system
-    /// calls on a local filesystem cost less than a trip to another thread. A thread of its own waits for a
-    /// lock, so that a stopped process which has it keeps nobody but its rivals waiting, and for a disk
-    /// that was slow lately.
+    /// Nothing of it happens on the engine's thread, which a disk that hangs must not hold up. Once the caller has
+    /// gone nothing is begun any more.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         key: &Key,
@@ -76,59 +79,38 @@ impl Store {
     ) -> Result<T> {
         let names = Names::of(key);
         let number = names.shard();
-        let file = names::shard(number);
+        let caller = Caller::default();
         let mut change = Some(change);
         // The directory may have been deleted since it was opened: then it is made anew, once.
-        for fresh in [false, true] {
+        for _ in 0..2 {
             let directory = self.directory().await?;
-            let mut shard = directory.shard(number).lock_owned().await;
-            match shard.open(&directory.dir, &file) {
-                Err(error) if error.kind() == ErrorKind::NotFound && !fresh => {
-                    self.forget(&directory);
-                    continue;
-                }
-                result => result.map_err(|error| directory.failed(&file, error))?,
-            }
-            let place =
-                Place::new(Arc::clone(&directory), Arc::clone(&self.wakes), names.clone(), key.clone());
+            let shard = directory.shard(number).lock_owned().await;
+            let place = Place::new(
+                Arc::clone(&directory),
+                Arc::clone(&self.wakes),
+                names.clone(),
+                key.clone(),
+                Arc::clone(&caller.gone),
+            );
             let Some(todo) = change.take() else { break };
-            let attempt = match self.at_once(&shard, &place, todo)? {
-                Attempt::MustWait(todo) => in_turn(shard, place, todo).await?,
+            let attempt = match self.changes.run(move || at_once(shard, place, todo)).await? {
+                Attempt::MustWait(shard, place, todo) => {
+                    self.waits.run(move || in_turn(&shard, &place, todo)).await?
+                }
                 attempt => attempt,
             };
             match attempt {
                 Attempt::Done(answer) => {
                     if directory.litter.is_due() {
-                        tidy::in_background(self.root.clone(), &directory);
+                        tidy::in_background(&self.waits, self.root.clone(), &directory);
                     }
                     return Ok(answer);
                 }
-                Attempt::MustWait(todo) | Attempt::Deleted(todo) => change = Some(todo),
+                Attempt::MustWait(_, _, todo) | Attempt::Deleted(todo) => change = Some(todo),
             }
             self.forget(&directory);
         }
         Err(Error::unavailable("the directory of the locks was deleted while it was in use; try again"))
-    }
-
-    /// On this thread, if nothing is to be waited for.
-    fn at_once<T, F: FnOnce(&Place) -> Result<T>>(
-        &self,
-        shard: &Shard,
-        place: &Place,
-        change: F,
-    ) -> Result<Attempt<T, F>> {
-        if self.pace.is_slow() {
-            return Ok(Attempt::MustWait(change));
-        }
-        match shard.try_lock().map_err(|error| place.failed(error))? {
-            None => Ok(Attempt::MustWait(change)),
-            Some(locked) => {
-                let started = Instant::now();
-                let attempt = locked_attempt(locked, place, change);
-                self.pace.note(started);
-                attempt
-            }
-        }
     }
 
     /// The key that an owner's lease is of; `None` when nobody has it.
@@ -138,12 +120,14 @@ impl Store {
             return Ok(Some(lease.key.clone()));
         }
         let name = names::index(&owner.lock_id);
-        let found = directory.dir.read(&name, record::LONGEST).map_err(|e| directory.failed(&name, e))?;
-        found
-            .map(|bytes| {
+        let read = move || {
+            let found = directory.dir.read(&name, record::LONGEST).map_err(|e| directory.failed(&name, e))?;
+            let key = |bytes: Vec<u8>| {
                 record::parse_key(&bytes).ok_or_else(|| directory.unreadable(&name, "a lock's record"))
-            })
-            .transpose()
+            };
+            found.map(key).transpose()
+        };
+        self.changes.run(read).await
     }
 
     fn forget(&self, directory: &Arc<Directory>) {
@@ -164,29 +148,39 @@ impl Drop for Store {
 /// What became of a change.
 enum Attempt<T, F> {
     Done(T),
-    /// It was not made: somebody has the OS lock, or the disk is slow.
-    MustWait(F),
+    /// It was not made: another process has the OS lock.
+    MustWait(OwnedMutexGuard<Shard>, Place, F),
     /// It was not made: the directory has gone.
     Deleted(F),
 }
 
-/// Waits on a thread for another process to give the OS lock back.
-async fn in_turn<T, F>(shard: OwnedMutexGuard<Shard>, place: Place, change: F) -> Result<Attempt<T, F>>
+fn at_once<T, F>(mut shard: OwnedMutexGuard<Shard>, place: Place, change: F) -> Result<Attempt<T, F>>
 where
-    T: Send + 'static,
-    F: FnOnce(&Place) -> Result<T> + Send + 'static,
+    F: FnOnce(&Place) -> Result<T>,
 {
-    let caller = Caller::default();
-    let gone = Arc::clone(&caller.gone);
-    blocking(move || {
-        let locked = shard.lock().map_err(|error| place.failed(error))?;
-        // Whoever asked may have given up while this thread waited: then nothing may happen any more.
-        if gone.load(Ordering::Acquire) {
-            return Err(Error::aborted());
-        }
-        locked_attempt(locked, &place, change)
-    })
-    .await
+    if place.is_unwanted() {
+        return Err(Error::aborted());
+    }
+    match shard.open(&place.directory.dir, &names::shard(place.names.shard())) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Attempt::Deleted(change)),
+        result => result.map_err(|error| place.failed(error))?,
+    }
+    if let Some(locked) = shard.try_lock().map_err(|error| place.failed(error))? {
+        return locked_attempt(locked, &place, change);
+    }
+    Ok(Attempt::MustWait(shard, place, change))
+}
+
+/// Waits for another process to give the OS lock back.
+fn in_turn<T, F>(shard: &Shard, place: &Place, change: F) -> Result<Attempt<T, F>>
+where
+    F: FnOnce(&Place) -> Result<T>,
+{
+    let locked = shard.lock().map_err(|error| place.failed(error))?;
+    if place.is_unwanted() {
+        return Err(Error::aborted());
+    }
+    locked_attempt(locked, place, change)
 }
 
 fn locked_attempt<T, F>(locked: Locked<'_>, place: &Place, change: F) -> Result<Attempt<T, F>>
@@ -212,14 +206,5 @@ struct Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.gone.store(true, Ordering::Release);
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::internal("a thread of the file backend ended early; this is a bug")
-            .unknown()
-            .because(error)),
     }
 }

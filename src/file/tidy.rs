@@ -13,6 +13,7 @@ use super::names::{self, Kind, Names};
 use super::platform::{self, Dir};
 use super::record::{self, Record};
 use super::shard::Shard;
+use crate::crew::Crew;
 use crate::lock::{Fence, Result};
 
 /// How many files one step removes at least, if there are so many.
@@ -56,11 +57,11 @@ impl Litter {
     }
 }
 
-/// One step on a thread of its own; nobody waits for it.
-pub(super) fn in_background(root: PathBuf, directory: &Arc<Directory>) {
+/// One step on a thread that makes no changes; nobody waits for it.
+pub(super) fn in_background(crew: &Crew, root: PathBuf, directory: &Arc<Directory>) {
     let directory = Arc::clone(directory);
     // What fails is tried again by the next step.
-    tokio::task::spawn_blocking(move || {
+    let _ = crew.post(move || {
         let _ = step(&root, &directory, IDLE_SECONDS, directory.litter.limit());
     });
 }

@@ -15,12 +15,16 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::claim_file::{
-    Draft, Existing, Found, LOCKED_FILES_CAN_BE_READ, look, not_a_file, refused, remove_locked,
+    Draft, Existing, Found, LOCKED_FILES_CAN_BE_READ, crew, look, not_a_file, refused, remove_locked,
+    timed_out,
 };
+use crate::crew::Crew;
 use crate::lock::{Error, Result, Timestamp};
 use crate::process::{Liveness, ProcessId};
 
@@ -84,12 +88,35 @@ pub fn guard(directory: impl AsRef<Path>, name: impl AsRef<OsStr>) -> Result<Gua
         match attempt_once(&path, &process)? {
             Attempt::Claimed { file, replaced } => {
                 let state = if replaced { State::StaleLockRemoved } else { State::Ok };
-                return Ok(Guard { path, state, file: Mutex::new(Some(file)) });
+                return Ok(Guard { path, state, file: Arc::new(Mutex::new(Some(file))), crew: None });
             }
             Attempt::Outrun => {}
         }
     }
     Err(outrun(&path))
+}
+
+/// How long [`guard_async`] and [`Guard::cleanup_async`] may take.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// As [`guard`], on a thread that works on files, from within a tokio runtime. When the future is dropped, what it
+/// may still get is given up.
+///
+/// # Errors
+/// As [`guard`]; `NetworkTimeout` where the disk did not answer within [`OPERATION_TIMEOUT`].
+pub async fn guard_async(directory: PathBuf, name: OsString) -> Result<Guard> {
+    let path = checked(&directory, &name)?;
+    let crew = crew(&path);
+    let work = {
+        let crew = Arc::clone(&crew);
+        move || {
+            let mut claimed = guard(directory, name)?;
+            claimed.crew = Some(crew);
+            Ok(claimed)
+        }
+    };
+    let claimed = timeout(OPERATION_TIMEOUT, crew.run(work)).await;
+    claimed.unwrap_or_else(|_| Err(timed_out("take", &path, OPERATION_TIMEOUT)))
 }
 
 /// A name that is one entry of the directory and nothing else.
@@ -177,7 +204,9 @@ fn claim(path: &Path, process: &ProcessId, replaced: bool) -> Result<Attempt> {
 pub struct Guard {
     path: PathBuf,
     state: State,
-    file: Mutex<Option<File>>,
+    file: Arc<Mutex<Option<File>>>,
+    /// Where it was taken by a thread that must not wait for a disk: who does it.
+    crew: Option<Arc<Crew>>,
 }
 
 impl Guard {
@@ -198,19 +227,42 @@ impl Guard {
     /// `AuthFailed` or `ServiceUnavailable` when the system refuses to remove the file; this process then
     /// remains the only instance, and a later call may succeed.
     pub fn cleanup(&self) -> Result<()> {
-        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = held.as_ref() else { return Ok(()) };
-        remove_locked(file, &self.path).map_err(|error| refused("remove", &self.path, error))?;
-        // Closing the file is what frees its lock.
-        *held = None;
-        Ok(())
+        clean_up(&self.file, &self.path)
     }
+
+    /// As [`Guard::cleanup`], on a thread that works on files, from within a tokio runtime. Happens even when the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// As [`Guard::cleanup`]; `NetworkTimeout` where the disk did not answer within [`OPERATION_TIMEOUT`].
+    pub async fn cleanup_async(&self) -> Result<()> {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let crew = self.crew.clone().unwrap_or_else(|| crew(&self.path));
+        let cleaned = timeout(OPERATION_TIMEOUT, crew.run(move || clean_up(&file, &path))).await;
+        cleaned.unwrap_or_else(|_| Err(timed_out("remove", &self.path, OPERATION_TIMEOUT)))
+    }
+}
+
+fn clean_up(file: &Mutex<Option<File>>, path: &Path) -> Result<()> {
+    let mut held = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(file) = held.as_ref() else { return Ok(()) };
+    remove_locked(file, path).map_err(|error| refused("remove", path, error))?;
+    // Closing the file is what frees its lock.
+    *held = None;
+    Ok(())
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // Nobody is there to be told of an error, and closing the file frees its lock in any case.
-        let _ = self.cleanup();
+        match &self.crew {
+            // Whatever drops it, such as a garbage collector, must not wait for a disk.
+            Some(crew) => {
+                let (file, path) = (Arc::clone(&self.file), self.path.clone());
+                drop(crew.post(move || drop(clean_up(&file, &path))));
+            }
+            None => drop(self.cleanup()),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::lock::{Error, Result};
 /// Takes the lease file. Waits only where it meets others that are taking it or removing it.
 pub fn acquire(path: &Path, options: &LeaseFileOptions, probe: Option<&dyn ProcessProbe>) -> Result<Claim> {
     let path = checked(path)?;
-    let mut attempts = 0;
+    let (started, mut attempts) = (Instant::now(), 0);
     loop {
         // What changed since the first look is most often there to stay, so the second comes at once.
         if attempts > 1 {
@@ -25,14 +25,14 @@ pub fn acquire(path: &Path, options: &LeaseFileOptions, probe: Option<&dyn Proce
             return Ok(claim);
         }
         attempts += 1;
-        if attempts > options.acquire_retry_limit {
+        if attempts > options.acquire_retry_limit || started.elapsed() >= options.operation_timeout {
             return Err(outrun(&path, attempts));
         }
     }
 }
 
 /// The path from the root, so that a later change of the working directory changes nothing.
-fn checked(path: &Path) -> Result<PathBuf> {
+pub fn checked(path: &Path) -> Result<PathBuf> {
     check(path)?;
     std::path::absolute(path).map_err(|error| refused("find the directory of", path, error))
 }

@@ -24,8 +24,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::lock::{Error, Result};
+use tokio::time::timeout;
+
+use crate::claim_file::{crew, timed_out};
+use crate::crew::Crew;
+use crate::lock::Result;
 
 mod acquire;
 mod error;
@@ -80,7 +85,7 @@ impl LeaseFile {
         let claim = acquire::acquire(path.as_ref(), &options, probe.as_deref())?;
         let made = claim.written_at();
         let lease = Arc::new(Lease::new(claim, options.lease_stale_threshold, on_lost));
-        let held = HeldLeaseFile { lease };
+        let held = HeldLeaseFile { lease, operation_timeout: options.operation_timeout, crew: None };
         // This process may have been stopped between writing the record and showing it.
         if made.elapsed() >= options.lease_heartbeat_interval && matches!(held.lease.beat(), Beat::Lost(..)) {
             return Err(error::outrun(held.path(), 1));
@@ -89,24 +94,38 @@ impl LeaseFile {
         Ok(held)
     }
 
-    /// As [`LeaseFile::acquire`], on a thread for blocking work of the tokio runtime it is called in. When
-    /// the future is dropped, what it may still get is released.
+    /// As [`LeaseFile::acquire`], on a thread that works on files, from within a tokio runtime. When the future is
+    /// dropped, what it may still get is released.
     ///
     /// # Errors
-    /// As [`LeaseFile::acquire`].
+    /// As [`LeaseFile::acquire`]; `NetworkTimeout` where the disk did not answer within `operation_timeout`.
     pub async fn acquire_async(
         path: PathBuf,
         options: LeaseFileOptions,
         probe: Option<Arc<dyn ProcessProbe>>,
         on_lost: Option<OnLost>,
     ) -> Result<HeldLeaseFile> {
-        blocking(move || LeaseFile::acquire(path, options, probe, on_lost)).await
+        let path = acquire::checked(&path)?;
+        let (limit, crew) = (options.operation_timeout, crew(&path));
+        let work = {
+            let (path, crew) = (path.clone(), Arc::clone(&crew));
+            move || {
+                let mut held = LeaseFile::acquire(path, options, probe, on_lost)?;
+                held.crew = Some(crew);
+                Ok(held)
+            }
+        };
+        let taken = timeout(limit, crew.run(work)).await;
+        taken.unwrap_or_else(|_| Err(timed_out("take the lease file", &path, limit)))
     }
 }
 
 /// A lease file that this process holds, or held. Dropping it releases it, as far as that works.
 pub struct HeldLeaseFile {
     lease: Arc<Lease>,
+    operation_timeout: Duration,
+    /// Where it was taken by a thread that must not wait for a disk: who does it.
+    crew: Option<Arc<Crew>>,
 }
 
 impl HeldLeaseFile {
@@ -135,34 +154,44 @@ impl HeldLeaseFile {
         self.lease.release()
     }
 
-    /// As [`HeldLeaseFile::release`], on a thread for blocking work of the tokio runtime it is called in.
-    /// Happens even when the future is dropped.
+    /// As [`HeldLeaseFile::release`], on a thread that works on files, from within a tokio runtime. Happens even
+    /// when the future is dropped.
     ///
     /// # Errors
-    /// As [`HeldLeaseFile::release`].
+    /// As [`HeldLeaseFile::release`]; `NetworkTimeout` where the disk did not answer within `operation_timeout`: it
+    /// is then released as soon as the disk lets it.
     pub async fn release_async(&self) -> Result<bool> {
+        let (lease, limit) = (Arc::clone(&self.lease), self.operation_timeout);
+        let released = timeout(limit, self.crew().run(move || lease.release())).await;
+        released.unwrap_or_else(|_| Err(timed_out("release the lease file", self.path(), limit)))
+    }
+
+    /// Releases for a process that is about to end, and waits no longer for it than a disk that works would take.
+    pub fn leave(&self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
         let lease = Arc::clone(&self.lease);
-        blocking(move || lease.release()).await
+        // What the disk or the system refuses becomes stale by itself.
+        let _ = self.crew().run_within(PATIENCE, move || lease.release());
+    }
+
+    fn crew(&self) -> Arc<Crew> {
+        self.crew.clone().unwrap_or_else(|| crew(self.path()))
     }
 }
 
 impl Drop for HeldLeaseFile {
     fn drop(&mut self) {
-        self.lease.give_up();
+        let lease = Arc::clone(&self.lease);
+        match &self.crew {
+            // Whatever drops it, such as a garbage collector, must not wait for a disk.
+            Some(crew) => drop(crew.post(move || lease.give_up())),
+            None => lease.give_up(),
+        }
     }
 }
 
 impl fmt::Debug for HeldLeaseFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldLeaseFile").field("path", &self.path()).field("is_held", &self.is_held()).finish()
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => {
-            Err(Error::internal("the work on a lease file ended early: the runtime stopped").because(error))
-        }
     }
 }

@@ -17,6 +17,8 @@ pub struct LeaseFileOptions {
     /// How old a heartbeat must be for its file to be taken over; and for how long a holder may fail to
     /// write its own before it counts as lost.
     pub lease_stale_threshold: Duration,
+    /// How long an asynchronous acquire or release may take: a disk that hangs is `NetworkTimeout` then.
+    pub operation_timeout: Duration,
     /// Permissions of the file, subject to the umask.
     pub file_mode: u32,
     /// Permissions of directories that are made, subject to the umask.
@@ -31,6 +33,7 @@ impl Default for LeaseFileOptions {
             invalid_lock_stale_threshold: Duration::from_millis(1200),
             lease_heartbeat_interval: Duration::from_millis(250),
             lease_stale_threshold: Duration::from_millis(3000),
+            operation_timeout: Duration::from_secs(5),
             file_mode: 0o644,
             directory_mode: 0o755,
         }
@@ -41,11 +44,12 @@ impl LeaseFileOptions {
     const MOST_RETRIES: u32 = 1_000_000;
 
     /// Reads `acquireRetryLimit`, `acquireRetryDelayMs`, `invalidLockStaleThresholdMs`,
-    /// `leaseHeartbeatIntervalMs`, `leaseStaleThresholdMs`, `fileMode` and `directoryMode`; what is not
-    /// there has its default.
+    /// `leaseHeartbeatIntervalMs`, `leaseStaleThresholdMs`, `operationTimeoutMs`, `fileMode` and `directoryMode`;
+    /// what is not there has its default.
     ///
     /// # Errors
-    /// `InvalidArgument` for a wrong type or range and for an unknown name.
+    /// `InvalidArgument` for a wrong type or range, for an unknown name, and for a heartbeat that would come too
+    /// late to keep the file: its interval may be half the stale threshold at most.
     pub fn from_settings(mut settings: Settings) -> Result<LeaseFileOptions> {
         let defaults = LeaseFileOptions::default();
         let options = LeaseFileOptions {
@@ -64,11 +68,28 @@ impl LeaseFileOptions {
             lease_stale_threshold: settings
                 .take_millis("leaseStaleThresholdMs")?
                 .unwrap_or(defaults.lease_stale_threshold),
+            operation_timeout: settings
+                .take_millis("operationTimeoutMs")?
+                .unwrap_or(defaults.operation_timeout),
             file_mode: mode(&mut settings, "fileMode", 0o600)?.unwrap_or(defaults.file_mode),
             directory_mode: mode(&mut settings, "directoryMode", 0o700)?.unwrap_or(defaults.directory_mode),
         };
         settings.finish()?;
+        options.check()?;
         Ok(options)
+    }
+
+    /// A heartbeat may fail once before others take the file for abandoned.
+    fn check(&self) -> Result<()> {
+        let (interval, threshold) = (self.lease_heartbeat_interval, self.lease_stale_threshold);
+        if interval <= threshold / 2 {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "leaseHeartbeatIntervalMs must be at most half of leaseStaleThresholdMs, or others would take the file of a holder that lives; {} and {} were given",
+            interval.as_millis(),
+            threshold.as_millis()
+        )))
     }
 }
 
@@ -105,7 +126,8 @@ mod tests {
             ("acquireRetryDelayMs", 1.0),
             ("invalidLockStaleThresholdMs", 2.0),
             ("leaseHeartbeatIntervalMs", 3.0),
-            ("leaseStaleThresholdMs", 4.0),
+            ("leaseStaleThresholdMs", 6.0),
+            ("operationTimeoutMs", 7.0),
             ("fileMode", f64::from(0o600)),
             ("directoryMode", f64::from(0o700)),
         ]);
@@ -114,7 +136,8 @@ mod tests {
             acquire_retry_delay: Duration::from_millis(1),
             invalid_lock_stale_threshold: Duration::from_millis(2),
             lease_heartbeat_interval: Duration::from_millis(3),
-            lease_stale_threshold: Duration::from_millis(4),
+            lease_stale_threshold: Duration::from_millis(6),
+            operation_timeout: Duration::from_millis(7),
             file_mode: 0o600,
             directory_mode: 0o700,
         };
@@ -139,6 +162,21 @@ mod tests {
             let error = read(&[(name, number)]).expect_err(name);
             assert_eq!(error.code(), Code::InvalidArgument);
             assert!(error.message().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_that_would_come_too_late_is_refused() {
+        let read = |interval: f64, threshold: f64| {
+            read(&[("leaseHeartbeatIntervalMs", interval), ("leaseStaleThresholdMs", threshold)])
+        };
+        assert!(read(1500.0, 3000.0).is_ok() && read(250.0, 3000.0).is_ok());
+        for (interval, threshold) in [(1501.0, 3000.0), (5000.0, 3000.0), (1.0, 1.0)] {
+            let error = read(interval, threshold).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            for named in ["leaseHeartbeatIntervalMs", "leaseStaleThresholdMs"] {
+                assert!(error.message().contains(named), "{error}");
+            }
         }
     }
 }

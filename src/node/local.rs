@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::bindgen_prelude::{Either, Env, Unknown};
+use napi::sys::ValueType;
 use napi_derive::napi;
 use syncguard::backend::Mutation;
 use syncguard::guard::{self, Guard};
@@ -113,12 +114,12 @@ impl FileLock {
         })
     }
 
-    /// Releases on this very thread, for a process that is about to end. What the system refuses becomes
-    /// stale by itself.
+    /// Releases while JavaScript waits, for a process that is about to end. What the system refuses becomes stale by
+    /// itself.
     #[napi]
     pub fn leave(&self) {
         if let Some(held) = current(&self.held) {
-            let _ = held.release();
+            held.leave();
         }
     }
 
@@ -163,7 +164,7 @@ impl SingleInstance {
     pub fn start(&self, env: Env) -> Value {
         let (directory, name, slot) = (self.directory.clone(), self.name.clone(), Arc::clone(&self.guard));
         self.queue.promise(env.raw(), async move {
-            let claimed = blocking(move || guard::guard(directory, name)).await;
+            let claimed = guard::guard_async(directory, name.into()).await;
             Outcome::of(claimed, |claimed| {
                 let state = claimed.state().as_str().to_owned();
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(claimed));
@@ -177,7 +178,7 @@ impl SingleInstance {
         let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.queue.promise(env.raw(), async move {
             let cleaned = match guard {
-                Some(guard) => blocking(move || guard.cleanup()).await,
+                Some(guard) => guard.cleanup_async().await,
                 None => Ok(()),
             };
             Outcome::of(cleaned, |()| Outcome::Nothing)
@@ -185,15 +186,13 @@ impl SingleInstance {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match runtime::handle().spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::internal("a bug in syncguard: the operation panicked").unknown()),
-    }
-}
-
 fn text(name: &str, value: Value) -> Result<String> {
-    value
-        .text()
-        .ok_or_else(|| Error::invalid(format!("{name} must be a string; {} was given", value.kind_name())))
+    value.text().ok_or_else(|| {
+        // Replaced by U+FFFD, it would make two names one.
+        let given = match value.kind() {
+            ValueType::napi_string => "a string with a lone surrogate",
+            _ => value.kind_name(),
+        };
+        Error::invalid(format!("{name} must be a string of whole characters; {given} was given"))
+    })
 }

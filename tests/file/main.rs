@@ -2,6 +2,7 @@
 
 mod child;
 mod contention;
+mod hanging;
 mod hostile;
 mod kills;
 mod namespaces;

@@ -85,10 +85,10 @@ async fn whoever_opens_a_directory_that_is_just_tidied_away_gets_one_that_stays(
     let fixture = FileFixture::new();
     let root = fixture.directory();
     open(root, "takeover").check().await.expect("the directory can be used");
-    for _ in 0..20 {
+    for round in 0..20 {
         fill(&root.join(OLD), &["k-other.free", "k-a.next", "shard-00", "floor-00"]);
         fs::set_permissions(root.join(OLD), PermissionsExt::from_mode(0o700)).expect("it can be changed");
-        let mut child = Process::start("hold key 60000", root, |command| {
+        let mut child = Process::start(&format!("hold {round} 60000"), root, |command| {
             command.env("SYNCGUARD_TEST_BOOT_ID", OLD);
         });
         let said = tokio::task::spawn_blocking(move || (child.line(), child));
@@ -96,9 +96,9 @@ async fn whoever_opens_a_directory_that_is_just_tidied_away_gets_one_that_stays(
             open(root, "takeover").check().await.expect("the directory can be used");
         }
         let (line, mut child) = said.await.expect("the child speaks");
-        assert!(line.is_some_and(|line| line.starts_with("held")));
+        assert!(line.as_ref().is_some_and(|line| line.starts_with("held")), "{line:?}");
         open(root, "takeover").check().await.expect("the directory can be used");
-        assert!(root.join(OLD).join("k-key.held").exists(), "its lock is still there");
+        assert!(root.join(OLD).join(format!("k-{round}.held")).exists(), "its lock is still there");
         child.kill();
     }
 }
