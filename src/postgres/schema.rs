@@ -64,10 +64,8 @@ fn was_made_meanwhile(error: &tokio_postgres::Error) -> bool {
 }
 
 async fn make(client: &Client, tables: &Tables, limit: i32) -> Result<Result<()>, tokio_postgres::Error> {
-    // A pooler's session has no limits of ours.
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {limit}"
-    );
+    // A pooler's session has no settings of ours.
+    let begin = include_str!("sql/begin_set_up.sql").replace("{limit}", &limit.to_string());
     client.batch_execute(&begin).await?;
     client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&SETUP_LOCK, Type::INT8)]).await?;
     if let Some(schema) = &tables.schema
