@@ -13,7 +13,7 @@ use super::error::Failure;
 use super::record::column;
 use super::session::Session;
 use super::statements::Statements;
-use super::wake::{Change, Registry};
+use super::watchers::{Change, Registry};
 use crate::lock::{Error, Result};
 
 /// How many keys one statement takes.

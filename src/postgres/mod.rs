@@ -2,9 +2,10 @@
 //!
 //! `config` says what a target may hold; `session`, `dial` and `pool` keep connections; `lane` joins requests
 //! that are in flight at the same time; `acquire`, `change` and `hand_over` send the statements of `sql/` and
-//! read their answers; `wake` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
+//! read their answers; `wake`, `watchers` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
 
 mod acquire;
+mod attentive;
 mod change;
 mod clean_up;
 mod config;
@@ -30,6 +31,7 @@ mod tables;
 mod tls;
 mod verify;
 mod wake;
+mod watchers;
 
 use std::sync::Arc;
 

@@ -13,11 +13,12 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification, Row
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::attentive::Sent;
 use super::config::{PostgresConfig, SessionKind};
 use super::error::Failure;
 use super::host::Host;
 use super::passfile::system_user;
-use super::stream::{self, Sent, Stream};
+use super::stream::{self, Stream};
 use super::tls::SslMode;
 use super::{error, pid};
 use crate::lock::{Error, Result};
