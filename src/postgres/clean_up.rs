@@ -24,7 +24,7 @@ const GRANTS: u64 = 32;
 /// Counters that a step deletes at most, and blocks of the table that it looks at. A block holds about 75 counters,
 /// so several are looked at for each grant, and the table holds little more than the retention asks for.
 const FENCES: i64 = 128;
-const BLOCKS: (u64, u64) = (2, 8);
+const BLOCKS: (u64, u64) = (4, 16);
 
 #[derive(Clone, Debug)]
 pub(super) struct Cleaner(Arc<State>);
