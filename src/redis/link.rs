@@ -24,8 +24,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const IDLE_ATTEMPTS: u32 = 8;
 /// Over how many connections a request goes that has not left on those before.
 const CONNECTIONS: u32 = 3;
-/// What a silent connection may still bring once another one has been answered.
+/// How long a silent connection may still show that it is well, once another one has been answered.
 const GRACE: Duration = Duration::from_millis(100);
+/// How long it may then still bring what was asked on it: a network that lost a packet sends it again, and only
+/// after a pause that doubles each time.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// A connection to one server, or to whichever server the sentinels call master.
 #[derive(Clone)]
@@ -266,8 +269,12 @@ impl Inner {
                 _ => return,
             }
         }
-        silent.kill();
         self.adopt(&another);
+        let _ = tokio::time::timeout(LAST_WORD, silent.ended()).await;
+        // Otherwise those who wait for its replies have the last share in it.
+        if silent.traffic().reads() == reads {
+            silent.kill();
+        }
     }
 
     fn trouble(&self) {
