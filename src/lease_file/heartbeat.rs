@@ -1,12 +1,13 @@
-//! The one thread that writes the heartbeats of all held files of this process.
+//! When heartbeats are due: one thread knows it for all held files of this process, and who did not get theirs written
+//! for too long. It never waits for a disk: the heartbeats of each directory are written by a thread of its own.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::lease::{Beat, Lease};
+use super::lease::{Asked, Lease};
+use crate::crew::Crew;
 use crate::lock::{Error, Result};
 
 /// Heartbeats that are due within this time of the one that woke the thread are written with it, so that
@@ -35,6 +36,10 @@ struct Entry {
     due: Instant,
     interval: Duration,
     lease: Weak<Lease>,
+    /// Who writes the heartbeats of its directory.
+    writer: Arc<Crew>,
+    /// Since when a heartbeat is asked for that has not been written.
+    asked_at: Option<Instant>,
 }
 
 impl PartialEq for Entry {
@@ -68,13 +73,20 @@ pub fn keep(lease: &Arc<Lease>, interval: Duration) -> Result<()> {
     if !heap.runs {
         std::thread::Builder::new()
             .name("syncguard-lease".into())
-            .spawn(|| keeper_thread(KEEPER.wait()))
+            .spawn(|| keep_all(KEEPER.wait()))
             .map_err(|error| {
                 Error::unavailable("the system grants no thread for the heartbeats").because(error)
             })?;
         heap.runs = true;
     }
-    let entry = Entry { due: after(interval), interval, lease: Arc::downgrade(lease) };
+    let path = lease.path();
+    let entry = Entry {
+        due: later(Instant::now(), interval),
+        interval,
+        lease: Arc::downgrade(lease),
+        writer: Crew::of("heartbeats", path.parent().unwrap_or(path), 1),
+        asked_at: None,
+    };
     let is_first = heap.sleeps_until.is_none_or(|until| entry.due < until);
     heap.due.push(Reverse(entry));
     heap.clear_away_released();
@@ -133,35 +145,54 @@ fn take_due(heap: &mut BinaryHeap<Reverse<Entry>>, until: Instant) -> Vec<Entry>
     taken
 }
 
-fn keeper_thread(keeper: &'static Keeper) {
+fn keep_all(keeper: &'static Keeper) {
     loop {
         let mut entries = keeper.wait();
-        entries.retain_mut(|entry| {
-            let goes_on = entry.lease.upgrade().is_some_and(|lease| beat(&lease));
-            entry.due = after(entry.interval);
-            goes_on
-        });
+        let mut asked = AskedOf::new();
+        entries.retain_mut(|entry| entry.look(&mut asked));
+        for (writer, beats) in asked.into_values() {
+            // Where the system grants no thread, the next look asks again.
+            let _ = writer.post(move || beats.into_iter().for_each(|beat| beat.beat()));
+        }
         keeper.lock().due.extend(entries.into_iter().map(Reverse));
     }
 }
 
-fn beat(lease: &Lease) -> bool {
-    match lease.beat() {
-        Beat::Goes => true,
-        Beat::Ended => false,
-        Beat::Lost(on_lost, error) => {
-            if let Some(on_lost) = on_lost {
-                // The other files' heartbeats must not end with somebody's callback.
-                let _ = catch_unwind(AssertUnwindSafe(|| on_lost(error)));
+/// The heartbeats that are due, by who writes them.
+type AskedOf = HashMap<*const Crew, (Arc<Crew>, Vec<Asked>)>;
+
+impl Entry {
+    /// Asks for the heartbeat that is due, or tells that none was written for too long. `false` when the lease has
+    /// ended.
+    fn look(&mut self, asked: &mut AskedOf) -> bool {
+        let Some(lease) = self.lease.upgrade().filter(|lease| lease.is_held()) else { return false };
+        let now = Instant::now();
+        let asked_at = match self.asked_at {
+            Some(at) if lease.heartbeat_at() < at => at,
+            _ => now,
+        };
+        // A process that was stopped for long gets the time to write one, if the file is still its own.
+        let lost_at = lease.stale_at().max(later(asked_at, self.interval));
+        if lost_at <= now {
+            if let Some(loss) = lease.lose_stale() {
+                loss.tell();
             }
-            false
+            return false;
         }
+        if let Some(beat) = lease.ask() {
+            let writer = &self.writer;
+            let (_, beats) =
+                asked.entry(Arc::as_ptr(writer)).or_insert_with(|| (Arc::clone(writer), Vec::new()));
+            beats.push(beat);
+        }
+        self.asked_at = Some(asked_at);
+        self.due = later(now, self.interval).min(lost_at);
+        true
     }
 }
 
-/// An interval that no clock can hold counts as a year.
-fn after(interval: Duration) -> Instant {
+/// A time that no clock can hold counts as a year.
+pub fn later(at: Instant, by: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    let now = Instant::now();
-    now.checked_add(interval).unwrap_or(now + YEAR)
+    at.checked_add(by).unwrap_or(at + YEAR)
 }

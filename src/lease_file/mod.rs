@@ -17,6 +17,8 @@
 //! - **Setting the clock steals nothing** within one boot: there a heartbeat's age is told by the
 //!   boot's own clock too, and the younger age counts. Between machines, and with
 //!   Go's processes, the wall clocks must agree to well within the stale threshold.
+//! - **A disk that hangs** holds up the heartbeats of its own directory only. Whose heartbeat could not be
+//!   written for the stale threshold is told the loss by a thread that waits for no disk.
 //!
 //! It is a lease: a process that was stopped for longer than the stale threshold may wake up while another
 //! holds the file. Its `on_lost` tells it, not sooner than it runs again.
@@ -24,7 +26,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -42,15 +44,16 @@ mod options;
 mod origin;
 mod owner;
 mod record;
+mod standing;
 
 pub use error::HeldBy;
 pub use judge::ProcessProbe;
-pub use lease::OnLost;
 pub use options::LeaseFileOptions;
 pub use origin::Origin;
 pub use record::Record;
+pub use standing::OnLost;
 
-use lease::{Beat, Lease};
+use lease::Lease;
 
 /// A way to hold a lease file. See the [module](self).
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,8 @@ impl LeaseFile {
     ///
     /// `probe` answers in place of the operating system whether a process lives. `on_lost` is called at
     /// most once, when the file was taken, removed or changed by others or no heartbeat could be written
-    /// for the stale threshold, never because of a release, on the thread that writes all heartbeats.
+    /// for the stale threshold, also while the disk does not answer at all; never because of a release. It is called
+    /// on a thread that serves other files too.
     ///
     /// # Errors
     /// - `AcquisitionTimeout` at once when somebody holds it: [`HeldBy::of`] tells who.
@@ -87,8 +91,11 @@ impl LeaseFile {
         let lease = Arc::new(Lease::new(claim, options.lease_stale_threshold, on_lost));
         let held = HeldLeaseFile { lease, operation_timeout: options.operation_timeout, crew: None };
         // This process may have been stopped between writing the record and showing it.
-        if made.elapsed() >= options.lease_heartbeat_interval && matches!(held.lease.beat(), Beat::Lost(..)) {
-            return Err(error::outrun(held.path(), 1));
+        if made.elapsed() >= options.lease_heartbeat_interval {
+            let is_lost = held.lease.beat().is_some();
+            if is_lost || held.lease.stale_at() <= Instant::now() {
+                return Err(error::outrun(held.path(), 1));
+            }
         }
         heartbeat::keep(&held.lease, options.lease_heartbeat_interval)?;
         Ok(held)
@@ -182,6 +189,7 @@ impl HeldLeaseFile {
 impl Drop for HeldLeaseFile {
     fn drop(&mut self) {
         let lease = Arc::clone(&self.lease);
+        lease.let_go();
         match &self.crew {
             // Whatever drops it, such as a garbage collector, must not wait for a disk.
             Some(crew) => drop(crew.post(move || lease.give_up())),

@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use syncguard::backend::{Backend, LookupBy};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
 use syncguard::file::FileFixture;
 use syncguard::guard::{OPERATION_TIMEOUT, guard_async};
-use syncguard::lease_file::{LeaseFile, LeaseFileOptions};
+use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
 use syncguard::lock::{Code, Error};
 use tokio::runtime::{Builder, Handle};
 
@@ -30,7 +31,7 @@ async fn acquire(client: &Client, name: &str) -> Result<bool, Error> {
     Ok(matches!(answer, syncguard::backend::Acquired::Granted(_)))
 }
 
-fn file_lock(path: PathBuf) -> impl Future<Output = Result<syncguard::lease_file::HeldLeaseFile, Error>> {
+fn file_lock(path: PathBuf) -> impl Future<Output = Result<HeldLeaseFile, Error>> {
     let options = LeaseFileOptions { operation_timeout: LIMIT, ..LeaseFileOptions::default() };
     LeaseFile::acquire_async(path, options, None, None)
 }
@@ -242,5 +243,86 @@ fn a_disk_that_does_not_answer_holds_up_only_what_is_on_it_and_what_it_grants_la
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(acquire(&here, "key").await.expect("it answers again"));
+    });
+}
+
+/// What is told of a `FileLock`'s loss, with the age of its heartbeat at that moment.
+fn kept(path: PathBuf) -> (impl Future<Output = HeldLeaseFile>, Receiver<(Error, Duration)>) {
+    let (tell, told) = channel();
+    let at = path.clone();
+    let on_lost = Box::new(move |error| {
+        tell.send((error, heartbeat_age(&at))).expect("the test listens");
+    });
+    let options = LeaseFileOptions {
+        lease_heartbeat_interval: BEAT,
+        lease_stale_threshold: STALE,
+        operation_timeout: LIMIT,
+        ..LeaseFileOptions::default()
+    };
+    let taken = async move {
+        LeaseFile::acquire_async(path, options, None, Some(on_lost)).await.expect("it is free")
+    };
+    (taken, told)
+}
+
+const BEAT: Duration = Duration::from_millis(50);
+const STALE: Duration = Duration::from_millis(1000);
+const SLACK: Duration = Duration::from_millis(100);
+
+fn heartbeat(path: &Path) -> i64 {
+    let content = std::fs::read(path).expect("it can be read");
+    Record::decode(&content).expect("it is a record").heartbeat
+}
+
+fn heartbeat_age(path: &Path) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+    now.saturating_sub(Duration::from_nanos(heartbeat(path).unsigned_abs()))
+}
+
+#[test]
+fn a_file_lock_on_a_disk_that_does_not_answer_is_lost_in_time_and_no_other_is() {
+    if !run_with("disks") {
+        return;
+    }
+    on_a_narrow_runtime(async {
+        let (fixture, elsewhere) = (FileFixture::new(), FileFixture::new());
+        let mut disk = Disk::mount(fixture.directory());
+        let (frozen, told) = kept(disk.at.join("lease"));
+        let (second, second_told) = kept(disk.at.join("second"));
+        let (other, other_told) = kept(elsewhere.directory().join("lease"));
+        let (frozen, second, other) = tokio::join!(frozen, second, other);
+        disk.freeze();
+        let (delays, froze_at) = (Delays::measure(), Instant::now());
+        let (mut oldest, mut slowest) = (Duration::ZERO, Duration::ZERO);
+        while froze_at.elapsed() < STALE + STALE / 2 {
+            tokio::time::sleep(TICK).await;
+            let asked = Instant::now();
+            let (is_held, other_is_held) = (frozen.is_held() || second.is_held(), other.is_held());
+            slowest = slowest.max(asked.elapsed());
+            assert!(other_is_held && (is_held || froze_at.elapsed() >= STALE - BEAT - SLACK));
+            oldest = oldest.max(heartbeat_age(other.path()));
+        }
+        let (machine, _) = delays.end().await;
+        assert!(!frozen.is_held() && !second.is_held());
+        let lag = SLACK + 2 * machine;
+        assert!(slowest < lag, "whether it is held was told after {slowest:?}");
+        assert!(oldest < BEAT + lag, "the heartbeat of another directory was {oldest:?} old");
+        for told in [told, second_told] {
+            let (error, age) = told.try_recv().expect("the loss is told while the disk hangs");
+            assert_eq!(error.code(), Code::LeaseLost, "{error}");
+            assert!(age >= STALE && age < STALE + lag, "told at a heartbeat's age of {age:?}");
+            assert!(told.recv().is_err(), "it is told once");
+        }
+        assert!(other_told.try_recv().is_err() && other.release_async().await.expect("it answers"));
+        // The disk is asked to remove it as soon as it can.
+        let hung = frozen.release_async().await.expect_err("the disk hangs");
+        assert_eq!(hung.code(), Code::NetworkTimeout, "{hung}");
+        drop(second);
+        disk.thaw();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while disk.at.join("lease").exists() || disk.at.join("second").exists() {
+            assert!(Instant::now() < deadline, "what was lost and released was left behind");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
