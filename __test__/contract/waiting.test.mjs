@@ -43,6 +43,25 @@ eachBackend((fixture) => {
     await program.kill()
   })
 
+  test('keys that come free at any moment after their waiters came: none waits for its timer', async () => {
+    const [backend, holder] = [fixture.open(), fixture.open()]
+    for (let round = 0; round < 5; round++) {
+      const keys = Array.from({ length: 10 }, () => uniqueKey())
+      const { ms } = await timed(() =>
+        Promise.all(
+          keys.map(async (key, i) => {
+            const held = await holder.acquire({ key, ttlMs: 60_000 })
+            const waiters = [1, 2, 3].map(() => lock(backend, () => sleep(1), { key, acquisition: slowTimer }))
+            await sleep(i % 6)
+            await held.release()
+            await Promise.all(waiters)
+          })
+        )
+      )
+      assert.ok(ms < 3000, `all had their turn after ${ms} ms`)
+    }
+  })
+
   test('wait: "poll" hears no wake-ups', async () => {
     const key = uniqueKey()
     const backend = fixture.open()

@@ -114,8 +114,10 @@ impl Ticket {
         });
     }
 
-    pub fn keep_subscription(&self, subscription: &Arc<Subscription>) {
+    /// Keeps the head's subscription for the line. What happened before it may have been missed.
+    pub fn subscribed(&self, subscription: &Arc<Subscription>) {
         self.with_queue(|queue| queue.subscription = Some(Arc::clone(subscription)));
+        self.waiter.hint(Hint::Free);
     }
 
     /// Whether this wake-up is one at which other processes go first.

@@ -4,7 +4,7 @@
 //! expiry, deadline and abort. The first attempt precedes the subscription because most keys are free;
 //! no wake-up is missed, because another attempt follows it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,7 +154,21 @@ impl<'a> Search<'a> {
                     // Like every hint from before this attempt, it is answered by it.
                     subscription.take_hint();
                 }
-                if let Some(granted) = self.ask_for(ticket).await? {
+                let answer = {
+                    let mut asking = pin!(self.ask_for(ticket));
+                    loop {
+                        tokio::select! {
+                            biased;
+                            answer = &mut asking => break answer?,
+                            // It goes on meanwhile: it may have, or be the next to get, what this attempt waits for.
+                            opened = opened(&mut subscribing) => {
+                                subscribing = None;
+                                subscription = opened.inspect(|opened| ticket.subscribed(opened)).or(subscription);
+                            }
+                        }
+                    }
+                };
+                if let Some(granted) = answer {
                     return Ok(granted);
                 }
                 let retries_left = self.past.retries < self.policy.max_retries;
@@ -203,12 +217,7 @@ impl<'a> Search<'a> {
                 () = waiter.news() => {}
                 opened = opened(&mut subscribing) => {
                     subscribing = None;
-                    if let Some(opened) = opened {
-                        ticket.keep_subscription(&opened);
-                        subscription = Some(opened);
-                        // What happened before the subscription may have been missed.
-                        waiter.hint(Hint::Free);
-                    }
+                    subscription = opened.inspect(|opened| ticket.subscribed(opened)).or(subscription);
                 }
                 () = hinted(subscription.as_deref()) => {
                     subscription = subscription.filter(|subscription| subscription.is_live());
