@@ -360,6 +360,7 @@ type Operations<C extends BackendCapabilities> = Pick<LockBackend<C>, "release" 
 /**
  * Gives the answer of a JavaScript backend's acquire its methods: those of `createDisposableHandle` when it was
  * granted, ones that do nothing when it was refused, so that `await using` works either way.
+ * @throws LockError InvalidArgument as `createDisposableHandle`.
  */
 export declare function decorateAcquireResult<C extends BackendCapabilities>(backend: Operations<C>, result: AcquireResult<C>, key: string, onReleaseError?: OnReleaseError, disposeTimeoutMs?: number): DecoratedAcquireResult<C>;
 /**

@@ -116,7 +116,7 @@ export declare class SingleInstance {
  */
 export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): Attachment
 
-export declare function checkTtl(ttlMs: unknown): null | Failure
+export declare function checkTime(name: string, ms: unknown): null | Failure
 
 /** The constants that the package exports. */
 export declare function constants(): Constants

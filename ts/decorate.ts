@@ -2,7 +2,8 @@
 
 import { callback, requireBackend } from "./checks.js";
 import { type Disposal, Releasable } from "./disposal.js";
-import { invalid, LockError } from "./errors.js";
+import { invalid, LockError, unwrap } from "./errors.js";
+import { native } from "./native.js";
 import { refuseAborted, signalOf } from "./signals.js";
 import type {
   AcquireOk,
@@ -57,7 +58,8 @@ export function setReleasable(handle: object, releasable: Releasable): void {
 /**
  * Gives a granted acquire of a JavaScript backend its methods, which call the backend's `release` and `extend`.
  * Release and disposal are idempotent; errors of the disposal, and its running into `disposeTimeoutMs`, go to `onReleaseError`.
- * @throws LockError InvalidArgument when `result` was not granted.
+ * @throws LockError InvalidArgument when `result` was not granted, for an `onReleaseError` that is no function, and for a `disposeTimeoutMs`
+ *   that is no time: an integer from 1 ms to 100 years.
  */
 export function createDisposableHandle<C extends BackendCapabilities>(
   backend: Operations<C>,
@@ -68,7 +70,7 @@ export function createDisposableHandle<C extends BackendCapabilities>(
 ): AsyncLock<C> {
   requireBackend(backend, "release", "extend");
   if (result?.ok !== true) throw invalid("result must be a granted acquire ({ ok: true, … })");
-  callback("onReleaseError", onReleaseError);
+  check(onReleaseError, disposeTimeoutMs);
   const lease = new JavaScriptLease(backend, { lockId: result.lockId, key, onReleaseError, disposeTimeoutMs });
   const handle = Object.assign({}, result, {
     release: async (signal?: AbortSignal) => lease.release(signalOf(signal)),
@@ -82,6 +84,7 @@ export function createDisposableHandle<C extends BackendCapabilities>(
 /**
  * Gives the answer of a JavaScript backend's acquire its methods: those of `createDisposableHandle` when it was
  * granted, ones that do nothing when it was refused, so that `await using` works either way.
+ * @throws LockError InvalidArgument as `createDisposableHandle`.
  */
 export function decorateAcquireResult<C extends BackendCapabilities>(
   backend: Operations<C>,
@@ -91,11 +94,17 @@ export function decorateAcquireResult<C extends BackendCapabilities>(
   disposeTimeoutMs?: number,
 ): DecoratedAcquireResult<C> {
   if (result.ok) return createDisposableHandle(backend, result, key, onReleaseError, disposeTimeoutMs);
+  check(onReleaseError, disposeTimeoutMs);
   return Object.assign({}, result, {
     release: async (): Promise<ReleaseResult> => ({ ok: false }),
     extend: async (): Promise<ExtendResult> => ({ ok: false }),
     [Symbol.asyncDispose]: async () => {},
   });
+}
+
+function check(onReleaseError: unknown, disposeTimeoutMs: unknown): void {
+  callback("onReleaseError", onReleaseError);
+  if (disposeTimeoutMs !== undefined) unwrap(native.checkTime("disposeTimeoutMs", disposeTimeoutMs));
 }
 
 /** @internal Whether an acquire's answer carries all methods of a handle. */

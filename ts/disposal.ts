@@ -50,8 +50,8 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
       const context = { retryable: true, outcome: "unknown" } as const;
       reject(new LockError("NetworkTimeout", `the release took longer than disposeTimeoutMs (${ms} ms)`, context));
     }, ms);
-    // What tests have put in the place of timers may have no such method.
-    timer.unref?.();
+    // What tests have put in the place of timers may have no such method, or be nothing.
+    timer?.unref?.();
   });
   try {
     return await Promise.race([work, late]);

@@ -11,6 +11,11 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
+/** The own properties of an object literal on one without a prototype, so that nothing comes in through that. */
+export function ownOf(object: object): Record<string, unknown> {
+  return Object.assign(Object.create(null), object);
+}
+
 /** The own enumerable properties of an options object, without those named. */
 export function entriesOf(object: object | undefined, ...without: string[]): Entries {
   const entries: Entries = [];

@@ -147,7 +147,7 @@ export interface Native {
   isLive(expiresAtMs: number, nowMs: number, toleranceMs: number): boolean;
   formatFence(value: unknown): string | Failure;
   redisServerTimeMs(seconds: unknown, micros: unknown): number | Failure;
-  checkTtl(ttlMs: unknown): null | Failure;
+  checkTime(name: string, ms: unknown): null | Failure;
   policy(options: unknown): Policy | Failure;
   constants(): Constants;
   /** Once per copy of this package in a thread; what is answered is all there is of the native side to it. `worker`: leases end with this thread. */

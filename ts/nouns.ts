@@ -122,7 +122,7 @@ export async function delay(ms: number): Promise<void> {
  */
 export function mergeBackendConfig(config: { ttlMs?: number }): { ttlMs: number } {
   const ttlMs = own(config, "ttlMs") ?? BACKEND_DEFAULTS.ttlMs;
-  unwrap(native.checkTtl(ttlMs));
+  unwrap(native.checkTime("ttlMs", ttlMs));
   return { ttlMs };
 }
 

@@ -15,7 +15,7 @@ import type { BackendConfig } from "./types.js";
  */
 export function open(kind: TargetKind, target: unknown, options: unknown): Opened {
   const resolved = resolveTarget(kind, target);
-  return openNative(kind.kind, resolved.target, options, resolved.password);
+  return openNative(kind.kind, resolved.target, options, own(resolved, "password"));
 }
 
 /** The same for the root entry, where the target says which store it is. Connects, and closes again when that fails. */
@@ -32,7 +32,8 @@ export async function openAny(target: unknown, options: unknown): Promise<Opened
 export async function setup(kind: TargetKind, target: unknown, options: unknown): Promise<void> {
   const resolved = resolveTarget(kind, target);
   const entries = optionsOf(options, "onReleaseError");
-  const slot = resolved.password && passwords.add(resolved.password);
+  const password = own(resolved, "password");
+  const slot = password && passwords.add(password);
   try {
     unwrap(await here.setupSchema(resolved.target, entries, slot ?? null));
   } finally {

@@ -4,6 +4,7 @@ import { logDisposalFailure } from "./disposal.js";
 import { claims, here, hold, letGo } from "./environment.js";
 import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
 import { quietly } from "./signals.js";
+import { describe } from "./targets/target.js";
 import type { SingleInstance } from "./native.js";
 
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
@@ -38,6 +39,9 @@ function letBe(claim: SingleInstance): void {
   if (claims.delete(claim)) letGo();
 }
 
+// Taken when this is loaded: tests replace it together with timers.
+const { nextTick } = process;
+
 const nothing: GuardCleanup = async (done) => done?.(null);
 
 /**
@@ -51,13 +55,13 @@ export function guard(dir: string, name: string): Promise<GuardHandle>;
 export function guard(dir: string, name: string, callback: GuardCallback): void;
 export function guard(dir: string, name: string, callback?: GuardCallback): Promise<GuardHandle> | void {
   if (callback === undefined) return start(dir, name);
-  if (typeof callback !== "function") throw invalid(`callback must be a function; ${typeof callback} was given`);
+  if (typeof callback !== "function") throw invalid(`callback must be a function; ${describe(callback)} was given`);
   start(dir, name).then(
     // What the callback throws must surface as if it had been called by the event loop.
-    (handle) => process.nextTick(callback, null, { state: handle.state }, handle.cleanup),
+    (handle) => nextTick(callback, null, { state: handle.state }, handle.cleanup),
     (error: LockError) => {
       const data: GuardData = error.context?.pid === undefined ? {} : { state: "CONFIRMED_TO_NOT_START" };
-      process.nextTick(callback, error, data, nothing);
+      nextTick(callback, error, data, nothing);
     },
   );
 }

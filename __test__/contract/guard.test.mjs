@@ -55,6 +55,15 @@ async function isFree(dir, state, as = name) {
 }
 
 describe('guard in one process', () => {
+  test('its callback comes also where tests have replaced timers and process.nextTick', async (t) => {
+    t.mock.method(process, 'nextTick', () => {})
+    const told = called(newDirectory(), name)
+    const late = new Promise((resolve) => setTimeout(resolve, 5000, 'never').unref())
+    const { error, cleanup } = await Promise.race([told, late])
+    assert.equal(error, null)
+    await cleanup()
+  })
+
   test('the promise: a handle, until it is cleaned up', async () => {
     const dir = newDirectory()
     const handle = await guard(dir, name)

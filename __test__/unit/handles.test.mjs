@@ -154,6 +154,19 @@ test("a disposeTimeoutMs beyond what timers count does not fire at once", async 
   await disposal;
 });
 
+test("a disposeTimeoutMs that is no time is refused, for grants and refusals", () => {
+  const backend = createMemoryBackend();
+  const granted = { ok: true, lockId: "A".repeat(22), expiresAtMs: 1, fence: "000000000000001" };
+  for (const disposeTimeoutMs of [0, -1, 1.5, Number.NaN, Infinity, 3_153_600_000_001, "20", null, {}]) {
+    const refused = { code: "InvalidArgument", message: /^disposeTimeoutMs must be a positive integer of [^;]*; .* was given$/ };
+    assert.throws(() => createDisposableHandle(backend, granted, "k", undefined, disposeTimeoutMs), refused);
+    for (const result of [granted, { ok: false, reason: "locked" }]) {
+      assert.throws(() => decorateAcquireResult(backend, result, "k", undefined, disposeTimeoutMs), refused);
+    }
+  }
+  assert.equal(createDisposableHandle(backend, granted, "k", undefined, 3_153_600_000_000).ok, true);
+});
+
 test("the default handler logs outside production, without key and lock id", async (t) => {
   const log = t.mock.method(console, "error", () => {});
   const { NODE_ENV, SYNCGUARD_DEBUG } = process.env;

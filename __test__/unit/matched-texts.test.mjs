@@ -154,19 +154,21 @@ test("makeStorageKey and hashKey normalise to NFC themselves", () => {
   assert.equal(long(decomposed), long(composed));
 });
 
-test("timers that tests have replaced, without unref, do no harm", async (t) => {
-  const held = gate();
-  const backend = createMemoryBackend({ before: async (operation) => operation === "release" && held.opened, disposeTimeoutMs: 50 });
-  const lease = await backend.acquire({ key: "k", ttlMs: 1000 });
-  t.mock.method(globalThis, "setTimeout", () => 1);
-  t.mock.method(globalThis, "clearTimeout", () => {});
-  const log = t.mock.method(console, "error", () => {});
-  const disposed = lease[Symbol.asyncDispose]();
-  held.open();
-  await disposed;
-  assert.equal(log.mock.callCount(), 0);
-  assert.equal(backend.leases.size, 0);
-});
+for (const timer of [1, {}, undefined, null]) {
+  test(`timers that tests have replaced, without unref, do no harm: setTimeout() answers ${JSON.stringify(timer)}`, async (t) => {
+    const held = gate();
+    const backend = createMemoryBackend({ before: async (operation) => operation === "release" && held.opened, disposeTimeoutMs: 50 });
+    const lease = await backend.acquire({ key: "k", ttlMs: 1000 });
+    t.mock.method(globalThis, "setTimeout", () => timer);
+    t.mock.method(globalThis, "clearTimeout", () => {});
+    const log = t.mock.method(console, "error", () => {});
+    const disposed = lease[Symbol.asyncDispose]();
+    held.open();
+    await disposed;
+    assert.equal(log.mock.callCount(), 0);
+    assert.equal(backend.leases.size, 0);
+  });
+}
 
 test("FAILURE_REASON: where a JavaScript backend says why it refused, telemetry tells it", async () => {
   const { FAILURE_REASON, withTelemetry } = common;

@@ -303,6 +303,30 @@ test("objects of facts", async () => {
   assert.deepEqual(facts(redis, Object.assign(Object.create(null), { host: "h" })), { host: "h" });
 });
 
+test("nothing comes in through a prototype", async () => {
+  const strange = {
+    password: () => "s3cret", token: () => "s3cret", sentinels: ["s"], clusterNodes: ["c"], credentials: {}, type: "user",
+    client_email: "e", private_key: "k",
+  };
+  const inherit = (make) => {
+    for (const [name, value] of Object.entries(strange)) Object.defineProperty(Object.prototype, name, { value, configurable: true, writable: true });
+    try {
+      return make();
+    } finally {
+      for (const name of Object.keys(strange)) delete Object.prototype[name];
+    }
+  };
+  const own = (resolved) => Object.fromEntries(Object.entries(resolved));
+  assert.deepEqual(own(inherit(() => resolveTarget(redis, { host: "h" }))), { target: [["host", "h"]] });
+  assert.deepEqual(own(inherit(() => resolveTarget(firestore, { projectId: "p" }))), { target: [["projectId", "p"]] });
+  const { target } = inherit(() => resolveTarget(firestore, { credentials: { client_email: "mine" } }));
+  assert.deepEqual(target, [["credentials.client_email", "mine"], ["credentials.private_key", { type: "null" }]]);
+  const { openAny } = require("../../dist/open.js");
+  const parts = await inherit(() => openAny("memory:inherited"));
+  assert.equal(parts.passwordSlot, undefined);
+  await parts.client.close();
+});
+
 test("text and URL objects", () => {
   assert.deepEqual(resolveTarget(redis, "redis://h"), { target: "redis://h" });
   assert.deepEqual(resolveTarget(redis, new URL("redis://h/1")), { target: "redis://h/1" });

@@ -104,8 +104,8 @@ pub fn redis_server_time_ms(seconds: Unknown<'_>, micros: Unknown<'_>) -> Outcom
 }
 
 #[napi(ts_return_type = "null | Failure")]
-pub fn check_ttl(ttl_ms: Unknown<'_>) -> Outcome {
-    Outcome::of(settings::ttl(Value::from(&ttl_ms)), |_| Outcome::Nothing)
+pub fn check_time(name: String, ms: Unknown<'_>) -> Outcome {
+    Outcome::of(settings::time(&name, Value::from(&ms)), |_| Outcome::Nothing)
 }
 
 /// Acquisition options with their defaults filled in.

@@ -47,10 +47,16 @@ fn named(what: &str, object: Value, names: &[&'static str]) -> Result<Settings> 
 /// # Errors
 /// `InvalidArgument` for anything but a valid `ttlMs`.
 pub fn ttl(value: Value) -> Result<Ttl> {
+    Ttl::from_millis(time("ttlMs", value)?)
+}
+
+/// # Errors
+/// `InvalidArgument` that names the argument, for anything but a valid time.
+pub fn time(name: &str, value: Value) -> Result<u64> {
     match value.number() {
-        Some(number) => Ttl::from_millis(millis("ttlMs", number)?),
+        Some(number) => millis(name, number),
         None => Err(Error::invalid(format!(
-            "ttlMs must be a positive integer of milliseconds; {} was given",
+            "{name} must be a positive integer of milliseconds; {} was given",
             value.kind_name()
         ))),
     }

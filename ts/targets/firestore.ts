@@ -1,7 +1,7 @@
 // Clients of Firestore: `Firestore` of @google-cloud/firestore (and so of firebase-admin), told by what it has, since it
 // is no dependency.
 
-import { entriesOf, factsOf, isPlainObject } from "../entries.js";
+import { entriesOf, factsOf, isPlainObject, ownOf } from "../entries.js";
 import { textSource, type Resolved, type TargetKind } from "./target.js";
 import { notAdopted, refuseSettings } from "./tls.js";
 
@@ -22,7 +22,7 @@ export const firestore: TargetKind = {
 
   facts({ credentials, ...facts }) {
     if (credentials === undefined) return facts;
-    return isPlainObject(credentials) ? { ...facts, ...pairOf(credentials) } : { ...facts, credentials };
+    return isPlainObject(credentials) ? { ...facts, ...pairOf(ownOf(credentials)) } : { ...facts, credentials };
   },
 };
 

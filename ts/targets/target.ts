@@ -1,4 +1,4 @@
-import { isPlainObject, entriesOf } from "../entries.js";
+import { entriesOf, isPlainObject, ownOf } from "../entries.js";
 import type { PasswordSource } from "../environment.js";
 import { invalid } from "../errors.js";
 import type { Entries, Kind } from "../native.js";
@@ -35,7 +35,10 @@ export interface TargetKind {
 export function resolveTarget(kind: TargetKind, target: unknown): Resolved {
   if (typeof target === "string") return kind.text?.(target) ?? { target };
   if (target instanceof URL) return { target: target.href };
-  if (isPlainObject(target)) return withoutPasswordFunction(kind.facts?.(target) ?? target, kind.passwordFact);
+  if (isPlainObject(target)) {
+    const given = ownOf(target);
+    return withoutPasswordFunction(kind.facts?.(given) ?? given, kind.passwordFact);
+  }
   const isClient = (typeof target === "object" && target !== null) || typeof target === "function";
   const adopted = isClient ? kind.adopt(target as object) : undefined;
   if (adopted === undefined) throw invalid(`target must be ${kind.accepts}; ${describe(target)} was given`);
