@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::crew::Crew;
+use crate::step;
 
 mod draft;
 mod error;
@@ -113,6 +114,7 @@ pub(crate) fn remove_locked(file: &File, path: &Path) -> io::Result<bool> {
     if Identity::at(path)? != Some(Identity::of(&file.metadata()?)) {
         return Ok(false);
     }
+    step::reached("claim: compared");
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

@@ -21,3 +21,4 @@ pub mod process;
 pub mod redis;
 pub mod secret;
 pub mod settings;
+mod step;

@@ -28,7 +28,6 @@ mod place;
 mod platform;
 mod record;
 mod shard;
-mod step;
 mod store;
 mod tidy;
 mod wake;

@@ -15,9 +15,9 @@ use super::directory::Directory;
 use super::names::{self, Names};
 use super::platform;
 use super::record::{self, Record};
-use super::step;
 use super::wake::Wakes;
 use crate::lock::{Error, Fence, Key, LockId, Result};
+use crate::step;
 
 #[derive(Debug)]
 pub(super) struct Place {

@@ -1,4 +1,5 @@
-use syncguard::guard::{State, guard};
+use rustix::process::Signal;
+use syncguard::guard::{Holder, State, guard};
 use syncguard::process::ProcessId;
 
 use super::processes::{Directory, Helper, start_time};
@@ -65,4 +66,20 @@ fn a_cleanup_leaves_what_somebody_put_there_instead() {
     std::fs::write(guard.path(), "mine").unwrap();
     guard.cleanup().unwrap();
     assert_eq!(std::fs::read_to_string(guard.path()).unwrap(), "mine");
+}
+
+/// Whoever has compared is the one that removes: a rival that came in between would lose its own claim to it.
+#[test]
+fn nobody_else_replaces_a_claim_between_the_look_and_the_removal() {
+    let directory = Directory::new();
+    let here = ProcessId::current().unwrap();
+    leave(&directory, &ProcessId { start_time: here.start_time + 1000, ..here });
+    let mut stopped = Helper::start_and_stop_before_a_removal();
+    stopped.say(&format!("start {}", directory.path().display()));
+    stopped.wait_until_stopped();
+    let error = guard(directory.path(), NAME).expect_err("somebody is replacing it");
+    assert!(Holder::of(&error).is_none(), "{error}");
+    stopped.signal(Signal::CONT);
+    assert_eq!(stopped.hear(), "OK_STALE_LOCK_REMOVED");
+    assert_eq!(holder(directory.path()).pid(), stopped.pid);
 }

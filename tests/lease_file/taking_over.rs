@@ -2,7 +2,9 @@ use std::fs::{File, FileTimes};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use syncguard::lease_file::{LeaseFile, LeaseFileOptions, ProcessProbe};
+use rustix::process::Signal;
+use syncguard::lease_file::{HeldBy, LeaseFile, LeaseFileOptions, ProcessProbe};
+use syncguard::lock::Code;
 use syncguard::process::ProcessId;
 
 use super::needs::run_with;
@@ -188,5 +190,26 @@ fn of_fifty_racing_processes_one_wins() {
             *winner = Helper::start();
             assert_taken_over(&path);
         }
+    }
+}
+
+/// Whoever has compared is the one that removes: a rival that came in between would lose its own file to it.
+#[test]
+fn nobody_else_takes_over_between_the_look_and_the_removal() {
+    let directory = Directory::new();
+    let path = directory.join("lease");
+    for round in 0..3 {
+        leave_behind(round, &path);
+        let mut stopped = Helper::start_and_stop_before_a_removal();
+        stopped.say(&format!("acquire {}", path.display()));
+        stopped.wait_until_stopped();
+        let error = acquire(&path).expect_err("somebody is taking it over");
+        assert_eq!(error.code(), Code::AcquisitionTimeout, "{error}");
+        assert!(HeldBy::of(&error).is_none(), "{error}");
+        stopped.signal(Signal::CONT);
+        assert_eq!(stopped.hear(), "held", "round {round}");
+        assert_eq!(holder(&path).pid(), Some(stopped.pid.into()));
+        stopped.kill();
+        assert_taken_over(&path);
     }
 }

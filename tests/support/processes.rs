@@ -72,6 +72,15 @@ impl Helper {
         kill_process(pid, signal).expect("the helper lives");
     }
 
+    /// One that stops itself once it has compared what it is about to remove with what is there.
+    pub fn start_and_stop_before_a_removal() -> Helper {
+        Helper::start_within(&["env", "SYNCGUARD_TEST_STOP_AT=claim: compared"])
+    }
+
+    pub fn wait_until_stopped(&self) {
+        wait_until("the helper stops", || stat_field(self.pid, 3).is_some_and(|state| state == "T"));
+    }
+
     /// Ends it as nothing can be caught; it stays a zombie until it is dropped.
     pub fn kill(&self) {
         self.signal(Signal::KILL);

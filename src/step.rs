@@ -1,9 +1,9 @@
-//! Where a test can end or stop the process: every step of every change. Nothing of it is in a release.
+//! Where a test can end or stop the process: every step of every change of files. Nothing of it is in a release.
 
 /// Sends this process a signal when the environment names this step, which is what a test's child process
 /// is started with: `SYNCGUARD_TEST_KILL_AT` or `SYNCGUARD_TEST_STOP_AT`.
 #[cfg(all(any(test, feature = "testing"), unix))]
-pub(super) fn reached(step: &str) {
+pub(crate) fn reached(step: &str) {
     use std::sync::LazyLock;
 
     use rustix::process::{Signal, getpid, kill_process};
@@ -22,4 +22,4 @@ pub(super) fn reached(step: &str) {
 }
 
 #[cfg(not(all(any(test, feature = "testing"), unix)))]
-pub(super) fn reached(_step: &str) {}
+pub(crate) fn reached(_step: &str) {}
