@@ -2,6 +2,7 @@
 //! deadlines) is the engine's.
 
 mod store_id;
+mod warning;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 pub use self::store_id::{Part, StoreId};
+pub use self::warning::{NoWarnings, Warning, Warnings};
 use crate::lock::{Key, Lease, LockId, Result, Timestamp, Ttl};
 
 /// One store, one attempt per call. Never sleeps, retries, renews or logs.

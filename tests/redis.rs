@@ -6,6 +6,8 @@ mod support;
 mod cluster;
 #[path = "redis/conformance.rs"]
 mod conformance;
+#[path = "redis/eviction.rs"]
+mod eviction;
 #[path = "redis/faults.rs"]
 mod faults;
 #[path = "redis/identity.rs"]

@@ -115,6 +115,9 @@ const dispatch: Dispatch = (event, a, b, c, d) => {
     case "probe":
       here.settle(a as number, { ok: files.get(b as number)?.isAlive(c as number) ?? true });
       break;
+    case "warning":
+      process.emitWarning(`[SyncGuard] ${c as string}`, { type: a as string, code: b as string });
+      break;
   }
 };
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use napi::sys;
+use syncguard::backend::{Warning, Warnings};
 use syncguard::engine::{Client, Environment};
 use syncguard::lock::{Error, LockId};
 
@@ -62,6 +63,7 @@ pub enum Event {
         slot: u32,
         pid: u64,
     },
+    Warning(Warning),
 }
 
 /// A promise's other half. Only the environment's own thread resolves it.
@@ -285,6 +287,12 @@ impl Queue {
     }
 }
 
+impl Warnings for Queue {
+    fn warn(&self, warning: Warning) {
+        self.event(Event::Warning(warning));
+    }
+}
+
 impl Environment for Queue {
     fn lost(&self, lock_id: &LockId, error: Error) {
         self.event(Event::Lost { lock_id: *lock_id, error });
@@ -357,6 +365,9 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
             #[allow(clippy::cast_precision_loss, reason = "a pid is below 2^53")]
             let pid = make_number(env, *pid as f64);
             vec![text("probe"), number(*call), number(*slot), pid]
+        }
+        Event::Warning(Warning { kind, code, text: message }) => {
+            vec![text("warning"), text(kind), text(code), text(message)]
         }
     };
     let raw: Vec<sys::napi_value> = arguments.iter().map(|argument| argument.raw).collect();

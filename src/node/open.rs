@@ -45,7 +45,7 @@ impl Attachment {
             let dispose_timeout = options.take_millis("disposeTimeoutMs")?;
             // A function: it stays with TypeScript.
             options.taken_elsewhere("onReleaseError");
-            let backend = backend(&kind, target, options, password, &client_options)?;
+            let backend = backend(&kind, target, options, password, &client_options, &queue)?;
             let environment = Arc::clone(&queue);
             let engine = Engine::new(backend, client_options, environment, runtime::handle().clone());
             Ok(Client::new(queue, engine, dispose_timeout))
@@ -119,11 +119,13 @@ fn backend(
     options: Settings,
     password: Password,
     limits: &ClientOptions,
+    queue: &Arc<Queue>,
 ) -> Result<Arc<dyn Backend>> {
     match kind {
         "redis" => {
             let config = RedisConfig::from_target(target, options, password)?;
-            let config = config.with_operation_timeout(limits.operation_timeout);
+            let config =
+                config.with_operation_timeout(limits.operation_timeout).with_warnings(Arc::clone(queue) as _);
             Ok(Arc::new(RedisBackend::new(config)))
         }
         "postgres" => {

@@ -1,12 +1,14 @@
 //! What a target may say: a URL or the same facts one by one. Nothing here does I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{Address, Endpoint, MasterName};
+use super::eviction::Eviction;
 use super::names::Names;
 use super::tls::{OF_SENTINELS, OF_SERVERS, Tls};
 use super::url::ParsedUrl;
-use crate::backend::StoreId;
+use crate::backend::{NoWarnings, StoreId, Warnings};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::secret::{Password, Secret};
 use crate::settings::{Settings, Target};
@@ -39,6 +41,8 @@ pub struct RedisConfig {
     pub(super) operation_timeout: Duration,
     /// How long fence counters stay; `None`: for ever.
     pub fence_retention: Option<FenceRetention>,
+    /// What is found out of how servers evict; backends of one configuration share it.
+    pub(super) eviction: Arc<Eviction>,
     /// Marks the wake-ups that are meant for other processes, so that this backend's watchers sleep on.
     pub(super) signature: String,
 }
@@ -89,6 +93,13 @@ impl RedisConfig {
         self
     }
 
+    /// Who hears, once a backend, that a server may evict locks.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Arc<dyn Warnings>) -> RedisConfig {
+        self.eviction = Arc::new(Eviction::new(warnings));
+        self
+    }
+
     /// Which locks a backend with this configuration sees, without secrets.
     pub(super) fn store_id(&self) -> StoreId {
         StoreId::new("redis", [self.endpoint.identity(), self.db.into(), self.names.identity()])
@@ -109,6 +120,7 @@ impl RedisConfig {
             replicas: 0,
             operation_timeout: OPERATION_TIMEOUT,
             fence_retention: None,
+            eviction: Arc::new(Eviction::new(Arc::new(NoWarnings))),
             signature: String::new(),
         }
     }

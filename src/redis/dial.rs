@@ -7,6 +7,7 @@ use super::config::RedisConfig;
 use super::connection::{Connection, Holder, Settings};
 use super::endpoint::{Address, Endpoint};
 use super::error::Refusal;
+use super::eviction::Eviction;
 use super::sentinel;
 use crate::lock::Code;
 
@@ -26,6 +27,10 @@ impl fmt::Display for Dialer {
 impl Dialer {
     pub(super) fn signature(&self) -> &str {
         &self.config.signature
+    }
+
+    pub(super) fn eviction(&self) -> &Arc<Eviction> {
+        &self.config.eviction
     }
 
     /// To one server, or to the master that sentinels name.

@@ -290,7 +290,19 @@ impl Inner {
             self.ended(connection.id(), &Handle::current());
         } else {
             self.wakes.renew(&Link(self.clone()), connection);
+            self.look_at(connection.clone());
         }
+    }
+
+    /// In a task of its own: nobody waits for it.
+    fn look_at(&self, connection: Connection) {
+        let (eviction, life) = (self.dialer.eviction().clone(), self.life.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = eviction.look_at(connection) => {}
+                () = life.cancelled() => {}
+            }
+        });
     }
 
     fn settle(self: &Arc<Self>, outcome: Result<Connection, Refusal>) -> Result<Connection, Refusal> {

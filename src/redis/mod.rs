@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod endpoint;
 mod error;
+mod eviction;
 mod link;
 mod names;
 mod operations;

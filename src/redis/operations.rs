@@ -31,9 +31,9 @@ impl RedisBackend {
         self.pending.add(request.lock_id, &place.lock);
         let keys = [place.lock.as_str(), &place.fence];
         let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
-        let Confirmed { reply, enough } = self.eval_grant(call).await?;
+        let Confirmed { reply, short } = self.eval_grant(call).await?;
         let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
-        let acquired = self.confirm(acquired, enough).await?;
+        let acquired = self.confirm(acquired, short).await?;
         self.settle_pointer(&acquired, &place.lock, request).await?;
         Ok(acquired)
     }
@@ -46,9 +46,9 @@ impl RedisBackend {
             let (ttl, key) = (millis(request.ttl), json(&request.key));
             let args = [&*self.retention, request.lock_id.as_str(), &ttl, &key];
             let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
-            let Confirmed { reply, enough } = self.eval_grant(call).await?;
+            let Confirmed { reply, short } = self.eval_grant(call).await?;
             let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
-            return self.confirm(acquired, enough).await;
+            return self.confirm(acquired, short).await;
         }
         let args = [request.lock_id.as_str().to_owned(), millis(request.ttl), json(&request.key)];
         let reply = self.acquires.run(Part { keys, args }).await?;
@@ -94,7 +94,7 @@ impl RedisBackend {
             self.pending.add(next.lock_id, &place.lock);
         }
         let call = Call { script: &HAND_OVER, keys, args };
-        let Confirmed { reply, enough } = self.eval_grant(call).await?;
+        let Confirmed { reply, short } = self.eval_grant(call).await?;
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
             [released] => {
@@ -109,7 +109,7 @@ impl RedisBackend {
             [released, acquired] => {
                 let released = self.released(released)?;
                 let acquired = self.acquired(acquired, &next.key, next.lock_id)?;
-                let acquired = match self.confirm(acquired, enough).await {
+                let acquired = match self.confirm(acquired, short).await {
                     // Nobody has it now; the next one finds out for itself what is wrong.
                     Err(error) if !error.is_unknown() => Acquired::Held { free_in: None },
                     confirmed => confirmed?,

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerError, Value};
 
 use super::RedisBackend;
 use super::config::RedisConfig;
-use super::error::unexpected;
+use super::error::{self, unexpected};
 use super::script::Call;
 use super::server::Server;
 use crate::backend::{Acquired, Mutation, Owner};
-use crate::lock::{Error, Result};
+use crate::lock::{Code, Error, Result};
 
 /// One WAIT: short enough that the connection is not taken for a silent one. Several go out together; the rest
 /// answer at once when one was enough.
@@ -30,10 +30,10 @@ pub(super) struct Replicas {
     renewals: Server,
 }
 
-/// What a script answered, and whether enough replicas have it.
+/// What a script answered, and why it does not count where too few replicas have it.
 pub(super) struct Confirmed {
     pub(super) reply: Value,
-    pub(super) enough: bool,
+    pub(super) short: Option<Error>,
 }
 
 impl Replicas {
@@ -59,10 +59,10 @@ impl Replicas {
         let confirmed = self.send(server, &call, &call.by_hash()).await?;
         match &confirmed.reply {
             Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                let Confirmed { reply, enough } = self.send(server, &call, &call.by_text()).await?;
-                Ok(Confirmed { reply: server.accept(reply)?, enough })
+                let Confirmed { reply, short } = self.send(server, &call, &call.by_text()).await?;
+                Ok(Confirmed { reply: server.accept(reply)?, short })
             }
-            _ => Ok(Confirmed { reply: server.accept(confirmed.reply)?, enough: confirmed.enough }),
+            _ => Ok(Confirmed { reply: server.accept(confirmed.reply)?, short: confirmed.short }),
         }
     }
 
@@ -73,13 +73,19 @@ impl Replicas {
         commands.resize(1 + self.slices, &wait);
         let mut replies = server.send_all(call.keys[0], &commands).await?.into_iter();
         let reply = replies.next().unwrap_or_default();
-        let enough = match replies.next_back() {
-            Some(Value::Int(count)) => count >= self.needed.into(),
-            // A WAIT that is refused is none that was answered; the script was run all the same.
-            Some(Value::ServerError(_)) => false,
+        let short = match replies.next_back() {
+            Some(Value::Int(count)) => (count < self.needed.into()).then(|| self.too_few()),
+            // The script was run all the same.
+            Some(Value::ServerError(error)) => Some(self.refused(server.place(), &error)),
             other => return Err(unexpected(server.place(), &other.unwrap_or_default()).unknown()),
         };
-        Ok(Confirmed { reply, enough })
+        Ok(Confirmed { reply, short })
+    }
+
+    /// A WAIT that may not be sent never will be; any other refusal says that the server is no master now.
+    fn refused(&self, place: &str, error: &ServerError) -> Error {
+        let refused = error::refused(place, error.code(), error.details());
+        if refused.code() == Code::AuthFailed { refused } else { self.too_few().because(error.code()) }
     }
 
     fn too_few(&self) -> Error {
@@ -95,28 +101,24 @@ impl RedisBackend {
     pub(super) async fn eval_grant(&self, call: Call<'_>) -> Result<Confirmed> {
         match &self.replicas {
             Some(replicas) => replicas.eval(&replicas.grants, call).await,
-            None => Ok(Confirmed { reply: self.server.eval(call).await?, enough: true }),
+            None => Ok(Confirmed { reply: self.server.eval(call).await?, short: None }),
         }
     }
 
     /// Runs a script that extends. Below the number its outcome is unknown: the master has the later expiry.
     pub(super) async fn eval_extend(&self, call: Call<'_>) -> Result<Value> {
         let Some(replicas) = &self.replicas else { return self.server.eval(call).await };
-        let Confirmed { reply, enough } = replicas.eval(&replicas.renewals, call).await?;
-        if enough { Ok(reply) } else { Err(replicas.too_few().unknown()) }
+        let Confirmed { reply, short } = replicas.eval(&replicas.renewals, call).await?;
+        short.map_or(Ok(reply), |short| Err(short.unknown()))
     }
 
     /// A grant counts where enough replicas have it. Otherwise it is taken back: `Err` with what became of that.
-    pub(super) async fn confirm(&self, acquired: Acquired, enough: bool) -> Result<Acquired> {
-        match (&self.replicas, acquired) {
-            (Some(replicas), Acquired::Granted(lease)) if !enough => {
-                match self.release_one(&Owner::from(lease)).await {
-                    Ok(Mutation::Done(()) | Mutation::NotFound | Mutation::Expired) => {
-                        Err(replicas.too_few())
-                    }
-                    Err(error) => Err(replicas.too_few().unknown().because(error)),
-                }
-            }
+    pub(super) async fn confirm(&self, acquired: Acquired, short: Option<Error>) -> Result<Acquired> {
+        match (short, acquired) {
+            (Some(short), Acquired::Granted(lease)) => match self.release_one(&Owner::from(lease)).await {
+                Ok(Mutation::Done(()) | Mutation::NotFound | Mutation::Expired) => Err(short),
+                Err(error) => Err(short.unknown().because(error)),
+            },
             (_, acquired) => Ok(acquired),
         }
     }

@@ -165,6 +165,31 @@ async fn a_repeat_on_another_connection_is_not_believed_before_the_replicas_have
     assert_eq!((again, sets(&master) - before), (lease, 2));
 }
 
+#[tokio::test]
+async fn who_may_not_send_wait_is_told_so_and_holds_nothing() {
+    let master = master();
+    let replica = replica_of(&master).await;
+    crate::rights::create(&master, &crate::rights::rules());
+    let url = master.url_for(crate::rights::LOGIN);
+    let denied = |error: Error, outcome| {
+        assert_eq!((error.code(), error.outcome()), (Code::AuthFailed, outcome), "{error:?}");
+        assert!(error.message().contains("docs/redis.md"), "{error}");
+    };
+    let backend = needing(1, &url);
+    denied(backend.acquire(&request("a")).await.unwrap_err(), Outcome::NotApplied);
+    assert!(!master.client().exists::<_, bool>("syncguard:a").unwrap(), "the key is free");
+    let owner = Owner::from(take(&crate::backend(&url), "a").await);
+    denied(backend.extend(&owner, ttl(90_000)).await.unwrap_err(), Outcome::Unknown);
+    let next = request("a");
+    let handed =
+        backend.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::Never }).await.unwrap();
+    assert_eq!((handed.released, handed.next), (Mutation::Done(()), Some(Acquired::Held { free_in: None })));
+    // With the right that the guide names for it.
+    crate::rights::create(&master, &["ACL", "SETUSER", "syncguard", "+wait"]);
+    take(&needing(1, &url), "a").await;
+    drop(replica);
+}
+
 #[test]
 fn the_number_is_checked() {
     for (value, good) in [(0.0, true), (100.0, true), (101.0, false), (-1.0, false), (1.5, false)] {

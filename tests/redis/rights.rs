@@ -11,16 +11,16 @@ use crate::conformance::RedisFixture;
 use crate::support::redis_server::RedisServer;
 use crate::{assert_done, backend, granted, key, request, take, ttl};
 
-const LOGIN: &str = "syncguard:PASSWORD@";
+pub const LOGIN: &str = "syncguard:PASSWORD@";
 
 /// The rules as the guide has them.
-fn rules() -> Vec<&'static str> {
+pub fn rules() -> Vec<&'static str> {
     let guide = include_str!("../../docs/redis.md");
     let line = guide.lines().find(|line| line.starts_with("ACL SETUSER ")).expect("a line of the guide");
     line.split_ascii_whitespace().collect()
 }
 
-fn create(server: &RedisServer, rules: &[&str]) {
+pub fn create(server: &RedisServer, rules: &[&str]) {
     redis::cmd(rules[0]).arg(&rules[1..]).exec(&mut server.client()).unwrap();
 }
 
