@@ -57,7 +57,7 @@ impl FromIterator<(String, Setting)> for Settings {
 
 impl Settings {
     fn take(&mut self, name: &'static str) -> Option<Setting> {
-        self.known.push(name);
+        self.taken_elsewhere(name);
         self.values.remove(name)
     }
 
@@ -145,7 +145,9 @@ impl Settings {
 
     /// A name that somebody else takes, so that `finish` lists it too.
     pub fn taken_elsewhere(&mut self, name: &'static str) {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
     }
 
     /// # Errors

@@ -2,6 +2,7 @@
 
 import { unwrap } from "./errors.js";
 import { native } from "./native.js";
+import { signalOf } from "./signals.js";
 import type { AcquisitionOptions, Fence, HashId } from "./types.js";
 
 const constants = native.constants();
@@ -134,7 +135,7 @@ export function mergeAcquisitionConfig(
   options?: AcquisitionOptions,
 ): Required<Omit<AcquisitionOptions, "signal" | "wait">> & { signal?: AbortSignal } {
   const { wait: _, ...merged } = unwrap(native.policy(acquisitionOf(options)));
-  const signal = own(options, "signal");
+  const signal = signalOf(own(options, "signal"));
   return signal === undefined ? merged : { ...merged, signal };
 }
 

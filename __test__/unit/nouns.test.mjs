@@ -96,7 +96,7 @@ test("mergeBackendConfig and mergeAcquisitionConfig fill in the defaults", () =>
   const merged = common.mergeAcquisitionConfig({ maxRetries: 0, backoff: "fixed", signal, wait: "poll", other: 1 });
   assert.deepEqual(merged, { ...common.LOCK_DEFAULTS, maxRetries: 0, backoff: "fixed", signal });
   assert.equal(merged.signal, signal);
-  for (const bad of [{ maxRetries: -1 }, { timeoutMs: 1.5 }, { jitter: "some" }, { retryDelayMs: "5" }, 5, []]) {
+  for (const bad of [{ maxRetries: -1 }, { timeoutMs: 1.5 }, { jitter: "some" }, { retryDelayMs: "5" }, { signal: 5 }, 5, []]) {
     assert.throws(() => common.mergeAcquisitionConfig(bad), invalid);
   }
 });

@@ -327,6 +327,20 @@ test("nothing comes in through a prototype", async () => {
   await parts.client.close();
 });
 
+test("setupSchema takes the options that a backend is opened with, and an unknown one is told with each known one once", async () => {
+  const { createPostgresBackend, setupSchema } = require("syncguard/postgres");
+  const url = "postgres://u:s3cret@127.0.0.1:1/d";
+  const options = { tableName: "t", cleanupInIsLocked: true, operationTimeoutMs: 5000, disposeTimeoutMs: 100, onReleaseError() {} };
+  await createPostgresBackend(url, options).close();
+  await assert.rejects(setupSchema(url, options), { code: "ServiceUnavailable" });
+  await assert.rejects(setupSchema(url, { ...options, disposeTimeoutMs: 0 }), invalid(/^disposeTimeoutMs /));
+  const refusal = await setupSchema(url, { ...options, strange: 1 }).catch((error) => error);
+  const [, known] = /^unknown option "strange"; known here are (.*)$/.exec(refusal.message);
+  const names = known.split(", ");
+  assert.deepEqual(names, [...new Set(names)]);
+  for (const name of Object.keys(options)) assert.ok(names.includes(name), name);
+});
+
 test("text and URL objects", () => {
   assert.deepEqual(resolveTarget(redis, "redis://h"), { target: "redis://h" });
   assert.deepEqual(resolveTarget(redis, new URL("redis://h/1")), { target: "redis://h/1" });

@@ -73,6 +73,9 @@ impl Attachment {
             let (target, password) = where_to(&queue, Value::from(&target), password_slot)?;
             let mut options = settings::entries(Value::from(&options));
             let limits = client_options(&mut options)?;
+            // Nothing to this call; but it gets the object with which a backend is opened, too.
+            options.take_millis("disposeTimeoutMs")?;
+            options.taken_elsewhere("onReleaseError");
             let config = PostgresConfig::from_target(target, options, password)?
                 .with_operation_timeout(limits.operation_timeout);
             Ok((queue, async move {
