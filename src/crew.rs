@@ -26,13 +26,14 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Crew {
     shared: Arc<Shared>,
     admission: Arc<Semaphore>,
-    hangs: AtomicBool,
 }
 
 struct Shared {
     most: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// Whether somebody waited in vain, and nothing of that kind was done since.
+    hangs: AtomicBool,
 }
 
 #[derive(Default)]
@@ -45,9 +46,10 @@ struct State {
 
 impl Crew {
     fn new(most: usize) -> Crew {
-        let shared = Shared { most, state: Mutex::default(), work: Condvar::new() };
+        let shared =
+            Shared { most, state: Mutex::default(), work: Condvar::new(), hangs: AtomicBool::new(false) };
         let admission = Arc::new(Semaphore::new(MOST_JOBS));
-        Crew { shared: Arc::new(shared), admission, hangs: AtomicBool::new(false) }
+        Crew { shared: Arc::new(shared), admission }
     }
 
     /// This process's crew for a purpose in a directory: `most` threads, however many users it has.
@@ -94,12 +96,22 @@ impl Crew {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = std::sync::mpsc::channel();
-        self.post(move || drop(answer.send(work()))).ok()?;
-        if self.hangs.load(Ordering::Relaxed) {
+        let shared = Arc::clone(&self.shared);
+        let hung = self.shared.hangs.load(Ordering::Relaxed);
+        self.post(move || {
+            let done = work();
+            shared.hangs.store(false, Ordering::Relaxed);
+            // Who waited may have given up.
+            let _ = answer.send(done);
+        })
+        .ok()?;
+        if hung {
             return None;
         }
         let answer = answered.recv_timeout(limit).ok();
-        self.hangs.store(answer.is_none(), Ordering::Relaxed);
+        if answer.is_none() {
+            self.shared.hangs.store(true, Ordering::Relaxed);
+        }
         answer
     }
 
@@ -215,6 +227,17 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(5));
         drop(let_go);
         assert_eq!(crew.run(|| Ok(1)).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn work_is_waited_for_again_once_what_hung_is_done() {
+        let crew = Crew::new(1);
+        let (let_go, hangs) = channel::<()>();
+        let hanging = move || assert!(hangs.recv().is_err());
+        assert!(crew.run_within(Duration::from_millis(20), hanging).is_none());
+        drop(let_go);
+        assert_eq!(crew.run(|| Ok(1)).await.unwrap(), 1, "it is done, and what came after it");
+        assert_eq!(crew.run_within(Duration::from_secs(10), || 2), Some(2));
     }
 
     #[tokio::test]
