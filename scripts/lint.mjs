@@ -8,7 +8,7 @@ import { heading, main, root, run } from './run.mjs'
 /** Where a pause may stand: the engine's loop, its late undo, the reconnecting of a store's own connection task, and code for tests. */
 const MAY_SLEEP = [
   /^src\/engine\/(attempt|search|undo)\.rs$/,
-  /^src\/\w+\/(connection|link|dial|listener|watcher)\.rs$/,
+  /^src\/\w+\/(connection|link|dial|listener|watcher|watchdog)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
   /^src\/(guard\/mod|lease_file\/(acquire|lease))\.rs$/,
   /^src\/(conformance|memory)\//,
