@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use syncguard::lease_file::{LeaseFile, LeaseFileOptions};
+use syncguard::local::file_lock::{LeaseFile, LeaseFileOptions};
 use syncguard::lock::Result;
 
 const PAIRS: u32 = 5000;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, Owner};
 use syncguard::lock::{Key, LockId, Ttl};
-use syncguard::postgres::{PostgresBackend, PostgresConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Settings, Target};
+use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Settings, Target};
 use tokio_postgres::{Client, NoTls, Statement};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -15,9 +15,9 @@ mod obstacles;
 
 use std::path::Path;
 
-use syncguard::guard::{Guard, Holder, State, guard, state_of};
+use syncguard::local::instance::{Guard, Holder, State, guard, state_of};
+use syncguard::local::process::ProcessId;
 use syncguard::lock::Code;
-use syncguard::process::ProcessId;
 
 const NAME: &str = "an-application";
 

@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use syncguard::lease_file::{HeldBy, HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
+use syncguard::local::file_lock::{HeldBy, HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
+use syncguard::local::process::ProcessId;
 use syncguard::lock::{Code, Result};
-use syncguard::process::ProcessId;
 
 fn acquire(path: &Path) -> Result<HeldLeaseFile> {
     LeaseFile::acquire(path, LeaseFileOptions::default(), None, None)

@@ -29,9 +29,9 @@ mod watchers;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation};
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, Ttl};
-use syncguard::postgres::{PostgresBackend, PostgresConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Settings, Target};
+use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Settings, Target};
 
 use support::postgres_server::PostgresServer;
 use tokio_postgres::Client;

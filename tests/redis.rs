@@ -45,9 +45,9 @@ mod wakes;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation};
 use syncguard::lock::{Key, Lease, LockId, Ttl};
-use syncguard::redis::{RedisBackend, RedisConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Settings, Target};
+use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Settings, Target};
 
 pub fn settings(values: &[(&str, Setting)]) -> Settings {
     values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()

@@ -5,12 +5,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::asked::Asked;
+use super::acquire::asked::Asked;
+use super::acquire::policy::{KeepPolicy, Policy};
+use super::acquire::undo;
 use super::environment::Environment;
-use super::extend;
-use super::leases::{Drained, Leases};
-use super::policy::{KeepPolicy, Policy};
-use super::{Shared, acquire, closed, keeper, release, unanswered, undo};
+use super::hold::extend;
+use super::hold::leases::{Drained, Leases};
+use super::hold::{keeper, release};
+use super::{Shared, acquire, closed, unanswered};
 use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
 

@@ -2,27 +2,11 @@
 //! deadline, the operation timeout, undo. A backend does one attempt; this decides about the next.
 
 mod acquire;
-mod asked;
-mod attempt;
-mod by_lock_id;
 mod client;
 mod clock;
-mod deadline;
 mod environment;
-mod extend;
-mod keep;
-mod keeper;
-mod leases;
-mod policy;
-mod queue;
-#[cfg(test)]
-mod queue_tests;
-mod release;
-mod search;
-mod subscription;
-mod turn;
-mod undo;
-mod waiter;
+mod hold;
+mod line;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use acquire::policy::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
 pub use client::{AcquireOptions, Client, ClientOptions};
 pub use environment::{Environment, NoEnvironment};
-pub use policy::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
 #[cfg(any(test, feature = "testing"))]
-pub use queue::queues_of;
+pub use line::queue::queues_of;
 
 use crate::backend::Backend;
 use crate::lock::{Error, Key, Result};
@@ -47,8 +31,8 @@ struct Shared {
     backend: Arc<dyn Backend>,
     options: ClientOptions,
     environment: Arc<dyn Environment>,
-    leases: leases::Leases,
-    asked: asked::Asked,
+    leases: hold::leases::Leases,
+    asked: acquire::asked::Asked,
     runtime: Handle,
     tasks: TaskTracker,
     closed: CancellationToken,
@@ -56,8 +40,8 @@ struct Shared {
 
 impl Shared {
     /// A key of this client's store.
-    fn place(&self, key: &Key) -> queue::Place {
-        queue::Place { store: self.backend.capabilities().store.clone(), key: key.clone() }
+    fn place(&self, key: &Key) -> line::queue::Place {
+        line::queue::Place { store: self.backend.capabilities().store.clone(), key: key.clone() }
     }
 
     /// Runs something in the background that `close` waits for.

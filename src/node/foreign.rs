@@ -13,7 +13,7 @@ use syncguard::backend::{
 };
 use syncguard::engine::Client;
 use syncguard::lock::{Code, Error, Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
-use syncguard::secret::{PasswordProvider, Secret};
+use syncguard::stores::target::{PasswordProvider, Secret};
 use tokio::sync::oneshot;
 
 use crate::completion::{Event, Queue};

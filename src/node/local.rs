@@ -7,8 +7,8 @@ use napi::bindgen_prelude::{Either, Env, Unknown};
 use napi::sys::ValueType;
 use napi_derive::napi;
 use syncguard::backend::Mutation;
-use syncguard::guard::{self, Guard};
-use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions, OnLost, ProcessProbe};
+use syncguard::local::file_lock::{HeldLeaseFile, LeaseFile, LeaseFileOptions, OnLost, ProcessProbe};
+use syncguard::local::instance::{self, Guard};
 use syncguard::lock::{Error, Result};
 
 use crate::attachment::Attachment;
@@ -164,7 +164,7 @@ impl SingleInstance {
     pub fn start(&self, env: Env) -> Value {
         let (directory, name, slot) = (self.directory.clone(), self.name.clone(), Arc::clone(&self.guard));
         self.queue.promise(env.raw(), async move {
-            let claimed = guard::guard_async(directory, name.into()).await;
+            let claimed = instance::guard_async(directory, name.into()).await;
             Outcome::of(claimed, |claimed| {
                 let state = claimed.state().as_str().to_owned();
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(claimed));

@@ -7,7 +7,7 @@ use syncguard::engine::{Backoff, Jitter, Policy, Wait};
 use syncguard::lock::{
     self, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key_of,
 };
-use syncguard::settings::whole;
+use syncguard::stores::target::whole;
 
 use crate::outcome::Outcome;
 use crate::raw::{self, Value, make_number, make_object, make_text};

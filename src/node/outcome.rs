@@ -4,8 +4,8 @@
 use napi::bindgen_prelude::{ToNapiValue, TypeName};
 use napi::sys;
 use syncguard::backend::{Acquired, Mutation};
-use syncguard::guard::Holder;
-use syncguard::lease_file::HeldBy;
+use syncguard::local::file_lock::HeldBy;
+use syncguard::local::instance::Holder;
 use syncguard::lock::{Error, Lease, LockId, Outcome as Applied, Result, Timestamp};
 
 use crate::foreign::ForeignError;

@@ -3,7 +3,7 @@
 use napi::sys::ValueType;
 use syncguard::engine::{KeepPolicy, Policy};
 use syncguard::lock::{Error, Result, Ttl};
-use syncguard::settings::{Setting, Settings, millis};
+use syncguard::stores::target::{Setting, Settings, millis};
 
 use crate::raw::Value;
 

@@ -9,7 +9,7 @@ use syncguard::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Watch,
 };
 use syncguard::lock::{Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
-use syncguard::memory::{MemoryStore, ScriptedBackend};
+use syncguard::stores::memory::{MemoryStore, ScriptedBackend};
 
 use crate::Bug;
 

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use syncguard::backend::Backend;
 use syncguard::conformance::{Fixture, RULES, Rule};
 use syncguard::lock::{Fence, Key, Timestamp};
-use syncguard::memory::{MemoryFixture, MemoryStore};
+use syncguard::stores::memory::{MemoryFixture, MemoryStore};
 
 pub use bugs::Bug;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use syncguard::lock::Code;
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncguard::backend::LookupBy;
 use syncguard::engine::KeepPolicy;
 use syncguard::lock::Code;
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

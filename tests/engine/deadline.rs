@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncguard::engine::Policy;
 use syncguard::lock::Code;
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncguard::backend::LookupBy;
 use syncguard::engine::Policy;
 use syncguard::lock::{Code, Error, LockId};
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;

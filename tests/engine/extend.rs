@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncguard::backend::Mutation;
 use syncguard::lock::{Code, Lease, Result, Timestamp};
-use syncguard::memory::{Fault, MemoryStore, Operation};
+use syncguard::stores::memory::{Fault, MemoryStore, Operation};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use syncguard::backend::Backend;
 use syncguard::engine::{Jitter, Policy, Wait};
 use syncguard::lock::Lease;
-use syncguard::memory::Operation;
+use syncguard::stores::memory::Operation;
 use tokio::time::{Instant, sleep};
 
 use crate::world::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncguard::backend::Mutation;
 use syncguard::engine::Policy;
 use syncguard::lock::{Code, Error, Lease};
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncguard::backend::Acquired;
 use syncguard::engine::{AcquireOptions, KeepPolicy};
 use syncguard::lock::Lease;
-use syncguard::memory::{Fault, MemoryStore, Operation};
+use syncguard::stores::memory::{Fault, MemoryStore, Operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

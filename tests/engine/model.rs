@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use syncguard::engine::Policy;
 use syncguard::lock::{Code, Fence};
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,7 @@
 use syncguard::backend::Acquired;
 use syncguard::engine::AcquireOptions;
 use syncguard::lock::{Code, LockId};
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

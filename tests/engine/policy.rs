@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use syncguard::engine::{Backoff, Jitter, KeepPolicy, Next, Past, Policy, Wait};
 use syncguard::lock::{Code, MAX_TIME_MS};
-use syncguard::settings::{Setting, Settings};
+use syncguard::stores::target::{Setting, Settings};
 
 use crate::world::ms;
 

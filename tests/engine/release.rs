@@ -2,7 +2,7 @@
 
 use syncguard::backend::Mutation;
 use syncguard::lock::{Code, LockId};
-use syncguard::memory::{Fault, Operation};
+use syncguard::stores::memory::{Fault, Operation};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,7 @@
 
 use syncguard::engine::{Backoff, Policy};
 use syncguard::lock::Code;
-use syncguard::memory::{MemoryClock, MemoryStore, Operation};
+use syncguard::stores::memory::{MemoryClock, MemoryStore, Operation};
 use tokio::time::{Instant, sleep};
 
 use crate::world::*;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use syncguard::backend::{Backend, Mutation};
 use syncguard::engine::{AcquireOptions, KeepPolicy, Policy, Wait};
 use syncguard::lock::{Code, Fence, Lease};
-use syncguard::memory::{Fault, MemoryClock, MemoryStore, Operation};
+use syncguard::stores::memory::{Fault, MemoryClock, MemoryStore, Operation};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

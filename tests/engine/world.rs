@@ -9,7 +9,7 @@ use syncguard::engine::{
     AcquireOptions, Backoff, Client, ClientOptions, Environment, Jitter, KeepPolicy, Policy, Wait, queues_of,
 };
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Result, Ttl};
-use syncguard::memory::{MemoryClock, MemoryStore, Operation, ScriptedBackend};
+use syncguard::stores::memory::{MemoryClock, MemoryStore, Operation, ScriptedBackend};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, Owner, Yield};
-use syncguard::file::{FileBackend, FileConfig};
 use syncguard::lock::{Key, Lease, LockId, Ttl};
-use syncguard::settings::{Setting, Settings};
+use syncguard::stores::file::{FileBackend, FileConfig};
+use syncguard::stores::target::{Setting, Settings};
 
 pub const LONG: u64 = 60_000;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use syncguard::backend::{Backend, Mutation, Owner};
-use syncguard::file::{FileBackend, FileFixture};
 use syncguard::lock::Fence;
+use syncguard::stores::file::{FileBackend, FileFixture};
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use syncguard::backend::{Backend, LookupBy};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
-use syncguard::file::FileFixture;
-use syncguard::guard::{OPERATION_TIMEOUT, guard_async};
-use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
+use syncguard::local::file_lock::{HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
+use syncguard::local::instance::{OPERATION_TIMEOUT, guard_async};
 use syncguard::lock::{Code, Error};
+use syncguard::stores::file::FileFixture;
 use tokio::runtime::{Builder, Handle};
 
 use super::child::{LONG, Process, key, open, ttl};

@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
 use syncguard::conformance::Fixture;
-use syncguard::file::{FileBackend, FileFixture};
 use syncguard::lock::{Code, Error, Key, Lease};
+use syncguard::stores::file::{FileBackend, FileFixture};
 
 use super::child::{LONG, grant, open, request, ttl};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
-use syncguard::file::{FileBackend, FileFixture};
 use syncguard::lock::{Lease, LockId};
+use syncguard::stores::file::{FileBackend, FileFixture};
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant, ttl};
 

@@ -15,6 +15,6 @@ mod tidy;
 mod waiting;
 
 mod conformance {
-    use syncguard::file::FileFixture;
+    use syncguard::stores::file::FileFixture;
     syncguard::conformance_suite!(FileFixture::new());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner};
-use syncguard::file::FileFixture;
+use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};
 use super::needs::run_with;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use syncguard::backend::{Acquired, Backend, Mutation, Owner};
-use syncguard::file::FileFixture;
 use syncguard::lock::Code;
+use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};
 

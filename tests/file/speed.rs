@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use syncguard::backend::{Backend, Owner};
-use syncguard::file::FileFixture;
+use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, grant, key, open, request, try_grant, ttl};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
-use syncguard::file::FileFixture;
 use syncguard::lock::Code;
+use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, Process, grant, open, request, try_grant, ttl};
 use super::needs::run_with;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use syncguard::file::FileFixture;
+use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, Process, grant, open, request};
 

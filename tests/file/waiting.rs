@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment, Policy};
-use syncguard::file::FileFixture;
 use syncguard::lock::{Lease, Result};
+use syncguard::stores::file::FileFixture;
 use tokio::runtime::Handle;
 
 use super::child::{LONG, Process, grant, key, open, request, ttl};

@@ -14,8 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use syncguard::backend::Backend;
 use syncguard::lock::{Code, Error, Result};
-use syncguard::secret::{Password, PasswordProvider, Secret};
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::target::{Password, PasswordProvider, Secret};
+use syncguard::stores::target::{Setting, Target};
 
 use crate::gate::{Fault, Gate};
 use crate::keys::{self, TempDir};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Fence, Key, firestore_keys};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::raw::{Raw, text};
 use crate::{backend_on, emulator};

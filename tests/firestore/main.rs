@@ -18,10 +18,10 @@ mod trips;
 mod wakes;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend};
-pub use syncguard::firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard::lock::{Key, Lease, LockId, Ttl};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Settings, Target};
+pub use syncguard::stores::firestore::{FirestoreBackend, FirestoreConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Settings, Target};
 
 pub fn settings(values: &[(&str, Setting)]) -> Settings {
     values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()

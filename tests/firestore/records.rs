@@ -6,7 +6,7 @@ use std::time::Duration;
 use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
 use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Fence, LockId, Timestamp, firestore_keys};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::raw::{Raw, double, text, whole};
 use crate::{backend_of, backend_on, emulator, held, key, request, take, ttl};

@@ -2,8 +2,8 @@
 
 use syncguard::backend::{Backend, Capabilities, StoreId, TimeAuthority};
 use syncguard::lock::{Code, Result};
-use syncguard::secret::{Password, Secret};
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::target::{Password, Secret};
+use syncguard::stores::target::{Setting, Target};
 
 use crate::{FirestoreBackend, FirestoreConfig, emulator, request, settings, text};
 

@@ -1,7 +1,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
-use syncguard::guard::{State, guard};
+use syncguard::local::instance::{State, guard};
 
 use super::needs::run_with;
 use super::processes::{Directory, Helper, begin_together, rounds};

@@ -1,6 +1,6 @@
 use rustix::process::Signal;
-use syncguard::guard::{Holder, State, guard};
-use syncguard::process::ProcessId;
+use syncguard::local::instance::{Holder, State, guard};
+use syncguard::local::process::ProcessId;
 
 use super::processes::{Directory, Helper, start_time};
 use super::{NAME, claim_of, holder};

@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use syncguard::guard::{Holder, guard, state_of};
+use syncguard::local::instance::{Holder, guard, state_of};
 use syncguard::lock::Code;
 
 use super::needs::run_with;
@@ -19,7 +19,7 @@ fn refusal(directory: &Directory) -> Code {
 #[test]
 fn a_stray_file_stays_as_it_is() {
     let directory = Directory::new();
-    let here = syncguard::process::ProcessId::current().unwrap();
+    let here = syncguard::local::process::ProcessId::current().unwrap();
     let claim = claim_of(&here);
     for content in ["", "\n", "4242\n", "hello", "{}", "null", &claim[..claim.len() - 2], &claim.repeat(2)] {
         std::fs::write(directory.join(NAME), content).unwrap();

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use syncguard::lease_file::{LeaseFile, LeaseFileOptions};
+use syncguard::local::file_lock::{LeaseFile, LeaseFileOptions};
 use syncguard::lock::Code;
 
 use super::processes::{Directory, Helper, wait_until};

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use syncguard::lease_file::{HeldLeaseFile, LeaseFile, LeaseFileOptions};
+use syncguard::local::file_lock::{HeldLeaseFile, LeaseFile, LeaseFileOptions};
 use syncguard::lock::{Code, Error};
 
 use super::processes::{Directory, Helper, wait_until};

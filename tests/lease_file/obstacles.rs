@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use syncguard::lease_file::HeldBy;
+use syncguard::local::file_lock::HeldBy;
 use syncguard::lock::Code;
 
 use super::acquire;

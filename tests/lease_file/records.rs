@@ -2,7 +2,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use serde_json::Value;
-use syncguard::lease_file::Record;
+use syncguard::local::file_lock::Record;
 
 use super::{acquire, processes::Directory, processes::wait_until, read, unix_nanos};
 
@@ -79,7 +79,7 @@ fn a_heartbeat_overwrites_its_digits_and_nothing_else() {
 fn no_reader_sees_half_of_a_record() {
     let directory = Directory::new();
     let path = directory.join("lease");
-    let options = syncguard::lease_file::LeaseFileOptions {
+    let options = syncguard::local::file_lock::LeaseFileOptions {
         lease_heartbeat_interval: Duration::from_millis(1),
         ..Default::default()
     };
@@ -97,7 +97,8 @@ fn no_reader_sees_half_of_a_record() {
             reads
         });
         while std::time::Instant::now() < end {
-            let held = syncguard::lease_file::LeaseFile::acquire(&path, options.clone(), None, None).unwrap();
+            let held =
+                syncguard::local::file_lock::LeaseFile::acquire(&path, options.clone(), None, None).unwrap();
             std::thread::sleep(Duration::from_millis(2));
             assert!(held.release().unwrap());
         }

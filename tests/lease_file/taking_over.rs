@@ -3,9 +3,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
-use syncguard::lease_file::{HeldBy, LeaseFile, LeaseFileOptions, ProcessProbe};
+use syncguard::local::file_lock::{HeldBy, LeaseFile, LeaseFileOptions, ProcessProbe};
+use syncguard::local::process::ProcessId;
 use syncguard::lock::Code;
-use syncguard::process::ProcessId;
 
 use super::needs::run_with;
 use super::processes::{Directory, Helper, begin_together, rounds, start_time, wait_until};

@@ -7,7 +7,7 @@ use syncguard::backend::{
     AcquireRequest, Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Watch, Yield,
 };
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, TIME_TOLERANCE, Ttl};
-use syncguard::memory::{Fault, MemoryClock, MemoryStore, Operation, ScriptedBackend};
+use syncguard::stores::memory::{Fault, MemoryClock, MemoryStore, Operation, ScriptedBackend};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use syncguard::backend::{Acquired, Backend, Mutation, Owner};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
-use syncguard::postgres::PostgresBackend;
+use syncguard::stores::postgres::PostgresBackend;
 use tokio::runtime::Handle;
 
 use crate::support::postgres_server::PostgresServer;

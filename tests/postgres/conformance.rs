@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Fence, Key, postgres_keys};
-use syncguard::postgres::PostgresBackend;
-use syncguard::settings::Setting;
+use syncguard::stores::postgres::PostgresBackend;
+use syncguard::stores::target::Setting;
 
 use crate::support::postgres_server::PostgresServer;
 use crate::{backend_with, config, text};

@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use syncguard::backend::{Acquired, Backend, LookupBy, Mutation, Owner};
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment, Policy};
 use syncguard::lock::{Code, Outcome};
-use syncguard::postgres::PostgresBackend;
-use syncguard::settings::Setting;
+use syncguard::stores::postgres::PostgresBackend;
+use syncguard::stores::target::Setting;
 use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;

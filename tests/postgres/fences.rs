@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncguard::backend::{Backend, HandOver, Owner, Yield};
 use syncguard::lock::{Code, Fence, FenceRetention};
-use syncguard::postgres::PostgresBackend;
+use syncguard::stores::postgres::PostgresBackend;
 
 use crate::support::postgres_server::PostgresServer;
 use crate::{ask, assert_done, backend, eventually, granted, key, request, server, take};
@@ -113,7 +113,7 @@ async fn clean_up_leaves_every_row_that_it_can_t_read() {
     assert_eq!(kept, 7);
     let unreadable = crate::backend_with(
         &server.url(),
-        &[("cleanupInIsLocked", syncguard::settings::Setting::Flag(true))],
+        &[("cleanupInIsLocked", syncguard::stores::target::Setting::Flag(true))],
     );
     for name in ["foreign key", "never acquired", "far future", "odd fence", "odd id"] {
         let error = unreadable.is_locked(&key(name)).await.unwrap_err();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use syncguard::backend::{Backend, HandOver, LookupBy, Owner, Yield};
 use syncguard::engine::Wait;
-use syncguard::postgres::PostgresBackend;
-use syncguard::settings::Setting;
+use syncguard::stores::postgres::PostgresBackend;
+use syncguard::stores::target::Setting;
 
 use crate::support::postgres_server::PostgresServer;
 use crate::support::turns::{Turns, every, often};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use syncguard::backend::{AcquireRequest, Backend, Owner, Yield};
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
 use syncguard::lock::Code;
-use syncguard::postgres::PostgresBackend;
+use syncguard::stores::postgres::PostgresBackend;
 use tokio::time::timeout;
 
 use crate::support::free_port;

@@ -2,9 +2,9 @@
 
 use syncguard::backend::{Backend, Owner};
 use syncguard::lock::Code;
-use syncguard::postgres::{PostgresBackend, PostgresConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::postgres_server::PostgresServer;
 use crate::{ask, assert_done, backend, backend_with, config, settings, take, text};

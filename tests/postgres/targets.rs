@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use syncguard::backend::{Backend, Owner};
 use syncguard::lock::{Code, Outcome, Result};
-use syncguard::postgres::{PostgresBackend, PostgresConfig};
-use syncguard::secret::{Password, PasswordProvider, Secret};
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
+use syncguard::stores::target::{Password, PasswordProvider, Secret};
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::postgres_server::{PostgresServer, hand_file};
 use crate::support::{TempDir, free_port};

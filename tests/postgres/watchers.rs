@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner, Watch};
-use syncguard::postgres::PostgresBackend;
+use syncguard::stores::postgres::PostgresBackend;
 use tokio::time::timeout;
 
 use crate::support::postgres_server::PostgresServer;

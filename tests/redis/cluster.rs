@@ -9,9 +9,9 @@ use redis::cmd;
 use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Code, Fence, Key, LockId, redis_cluster_keys};
-use syncguard::redis::RedisConfig;
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::redis::RedisConfig;
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::redis_cluster::RedisCluster;
 use crate::{

@@ -9,7 +9,7 @@ use redis::Commands;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Fence, Key, redis_keys};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::support::redis_server::RedisServer;
 use crate::{backend_with, text};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use syncguard::backend::{Backend, Warning, Warnings};
-use syncguard::redis::{RedisBackend, RedisConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::lag::Lag;
 use crate::support::proxy::Proxy;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redis::Commands;
 use syncguard::backend::{Backend, LookupBy, Owner};
 use syncguard::lock::{Code, Error, Outcome};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::cmd;
 use syncguard::backend::Backend;
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment, Policy};
-use syncguard::redis::RedisBackend;
-use syncguard::settings::Setting;
+use syncguard::stores::redis::RedisBackend;
+use syncguard::stores::target::Setting;
 use tokio::runtime::Handle;
 
 use crate::support::redis_server::RedisServer;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, Weak};
 
 use syncguard::backend::{Backend, LookupBy, Owner};
 use syncguard::lock::{Code, Error, Outcome};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::conformance::RedisFixture;
 use crate::support::free_port;

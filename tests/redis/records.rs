@@ -3,7 +3,7 @@
 use redis::Commands;
 use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, LockId};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::support::redis_server::RedisServer;
 use crate::{assert_done, assert_held, backend, backend_with, granted, key, request, take, ttl};

@@ -4,9 +4,9 @@ use redis::Commands;
 use rustix::process::Signal;
 use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, Outcome};
-use syncguard::redis::{RedisBackend, RedisConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::redis_server::RedisServer;
 use crate::{assert_done, assert_held, backend, granted, key, request, settings, take, ttl};

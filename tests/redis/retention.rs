@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 use redis::{Commands, cmd};
 use syncguard::backend::{Backend, HandOver, Owner, Yield};
 use syncguard::lock::{FenceRetention, redis_cluster_keys};
-use syncguard::redis::{RedisBackend, RedisConfig};
-use syncguard::secret::Password;
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::stores::target::Password;
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;

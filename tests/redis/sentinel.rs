@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner};
 use syncguard::lock::{Code, Outcome};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 use tokio::time::timeout;
 
 use crate::support::free_port;

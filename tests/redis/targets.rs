@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use syncguard::backend::{Backend, Owner, StoreId};
 use syncguard::lock::{Code, Error, Result};
-use syncguard::redis::{RedisBackend, RedisConfig};
-use syncguard::secret::{Password, PasswordProvider, Secret};
-use syncguard::settings::{Setting, Target};
+use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::stores::target::{Password, PasswordProvider, Secret};
+use syncguard::stores::target::{Setting, Target};
 
 use crate::support::redis_server::RedisServer;
 use crate::support::{TempDir, free_port};

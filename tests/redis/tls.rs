@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syncguard::backend::{Backend, Owner};
 use syncguard::lock::Code;
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 
 use crate::support::redis_server::RedisServer;
 use crate::support::{TempDir, free_port};

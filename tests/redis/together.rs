@@ -8,7 +8,7 @@ use redis::Commands;
 use syncguard::backend::{AcquireRequest, Acquired, Backend, LookupBy, Mutation, Owner};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
 use syncguard::lock::{Code, Lease, LockId, Result};
-use syncguard::redis::RedisBackend;
+use syncguard::stores::redis::RedisBackend;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Commands;
 use syncguard::backend::{Backend, HandOver, Mutation, Owner, Watch, Yield};
-use syncguard::settings::Setting;
+use syncguard::stores::target::Setting;
 use tokio::time::timeout;
 
 use crate::support::redis_server::RedisServer;

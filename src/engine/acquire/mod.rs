@@ -1,0 +1,107 @@
+//! Acquiring: once, or until granted, and what happens to a lease that nobody waits for any more.
+
+pub(super) mod asked;
+mod attempt;
+pub(super) mod policy;
+mod search;
+pub(super) mod undo;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use self::attempt::{End, attempt};
+use self::policy::{KeepPolicy, Policy, Wait};
+use self::search::Search;
+use self::undo::Unheard;
+use super::client::AcquireOptions;
+use super::clock::Moment;
+use super::line::turn::{Strangers, Turn};
+use super::line::waiter::Granted;
+use super::{Shared, closed, timed_out};
+use crate::backend::{AcquireRequest, Acquired};
+use crate::lock::{Error, Lease, LockId, Result};
+
+/// One attempt.
+pub(super) async fn once(
+    shared: &Arc<Shared>,
+    options: AcquireOptions,
+    cancel: Option<&CancellationToken>,
+) -> Result<Acquired> {
+    let _busy = shared.tasks.token();
+    // Who names the lock id repeats and undoes by himself.
+    let named = options.lock_id.is_some();
+    let (request, keep) = request(options);
+    let now = Moment::now();
+    let sent = if named { shared.asked.since(&request, now) } else { now };
+    let mut unheard = Unheard::new(shared, &request);
+    unheard.undo = !named;
+    let end = attempt(shared, &request, None, cancel).await;
+    let unknown = !matches!(&end, End::Answered(answer) if !answer.as_ref().is_err_and(Error::is_unknown));
+    let granted = matches!(end, End::Answered(Ok(Acquired::Granted(_))));
+    // A refusal says nothing about an earlier request that was not answered.
+    if named && (granted || (!unknown && sent == now)) {
+        shared.asked.forget(&request.lock_id);
+    }
+    unheard.undo = !named && unknown && matches!(end, End::Answered(_));
+    match end {
+        End::Answered(Ok(Acquired::Granted(lease))) => {
+            let turn = Turn::new(sent, &Strangers::default());
+            deliver(shared, &request, keep, Granted { lease, sent, turn }, cancel).map(Acquired::Granted)
+        }
+        End::Answered(answer) => answer,
+        End::Hung(call) | End::Deadline(call) => {
+            if !named {
+                undo::in_flight(shared, &request, call, false);
+            }
+            Err(timed_out(shared.options.operation_timeout))
+        }
+        End::Ended(call, error) => {
+            undo::in_flight(shared, &request, call, false);
+            Err(error.unknown())
+        }
+    }
+}
+
+/// Attempts until granted or the policy's limits are reached.
+pub(super) async fn lock(
+    shared: &Arc<Shared>,
+    options: AcquireOptions,
+    policy: &Policy,
+    cancel: Option<&CancellationToken>,
+) -> Result<Lease> {
+    let _busy = shared.tasks.token();
+    let (request, keep) = request(options);
+    let mut search = Search::new(shared, policy, cancel, request.clone());
+    let granted = match policy.wait {
+        Wait::Notify if policy.max_retries > 0 => search.in_line().await,
+        _ => search.alone().await,
+    }?;
+    deliver(shared, &request, keep, granted, cancel)
+}
+
+fn request(options: AcquireOptions) -> (AcquireRequest, Option<KeepPolicy>) {
+    let lock_id = options.lock_id.unwrap_or_else(LockId::mint);
+    (AcquireRequest { key: options.key, lock_id, ttl: options.ttl }, options.keep)
+}
+
+/// Starts to watch over what was granted. It is given back where the caller or the client has gone meanwhile.
+fn deliver(
+    shared: &Arc<Shared>,
+    request: &AcquireRequest,
+    keep: Option<KeepPolicy>,
+    granted: Granted,
+    cancel: Option<&CancellationToken>,
+) -> Result<Lease> {
+    let Granted { lease, sent, turn } = granted;
+    shared.leases.add(lease.clone(), request.ttl, sent, turn, keep);
+    // Asked after it is in the table, so that whoever closes the client finds it there or here.
+    let error = match cancel {
+        Some(cancel) if cancel.is_cancelled() => Error::aborted(),
+        _ if shared.closed.is_cancelled() => closed(),
+        _ => return Ok(lease),
+    };
+    shared.leases.remove(&lease.lock_id);
+    undo::granted(shared, lease);
+    Err(error)
+}

@@ -1,0 +1,193 @@
+//! How long to wait before the next attempt. Pure: what happened goes in, what to do comes out.
+
+use std::time::Duration;
+
+use crate::lock::{Error, MAX_TIME_MS, Result};
+use crate::stores::target::Settings;
+
+/// How an acquisition is retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Bounds the whole acquisition.
+    pub timeout: Duration,
+    /// Bounds the attempts that a timer causes; those that a wake-up causes are free.
+    pub max_retries: u32,
+    pub retry_delay: Duration,
+    pub backoff: Backoff,
+    pub jitter: Jitter,
+    pub wait: Wait,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backoff {
+    Exponential,
+    Fixed,
+}
+
+/// How much of a delay is random ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jitter {
+    /// Half of it.
+    Equal,
+    /// All of it.
+    Full,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Queue with the other waiters of this process and be woken.
+    Notify,
+    /// Try again by timer, alone.
+    Poll,
+}
+
+impl Policy {
+    pub const BACKOFFS: [&str; 2] = ["exponential", "fixed"];
+    pub const JITTERS: [&str; 3] = ["equal", "full", "none"];
+    pub const WAITS: [&str; 2] = ["notify", "poll"];
+
+    /// The least time that the last attempt starts ahead of the deadline.
+    const LEAST_LEAD: Duration = Duration::from_millis(20);
+
+    /// Reads `timeoutMs`, `maxRetries`, `retryDelayMs`, `backoff`, `jitter` and `wait`; ignores the rest.
+    ///
+    /// # Errors
+    /// `InvalidArgument` that names the setting.
+    pub fn from_settings(mut settings: Settings) -> Result<Policy> {
+        let defaults = Policy::default();
+        Ok(Policy {
+            timeout: settings.take_millis("timeoutMs")?.unwrap_or(defaults.timeout),
+            max_retries: settings.take_count("maxRetries", 0, u32::MAX)?.unwrap_or(defaults.max_retries),
+            retry_delay: settings.take_millis("retryDelayMs")?.unwrap_or(defaults.retry_delay),
+            backoff: match settings.take_choice("backoff", &Self::BACKOFFS)? {
+                Some(1) => Backoff::Fixed,
+                _ => Backoff::Exponential,
+            },
+            jitter: match settings.take_choice("jitter", &Self::JITTERS)? {
+                Some(1) => Jitter::Full,
+                Some(2) => Jitter::None,
+                _ => Jitter::Equal,
+            },
+            wait: match settings.take_choice("wait", &Self::WAITS)? {
+                Some(1) => Wait::Poll,
+                _ => Wait::Notify,
+            },
+        })
+    }
+
+    /// The delay before retry number `retry`, the first being 1; `random` is in `[0, 1)`.
+    pub fn delay(&self, retry: u32, random: f64) -> Duration {
+        let longest = Duration::from_millis(MAX_TIME_MS);
+        let full = match self.backoff {
+            Backoff::Fixed => self.retry_delay,
+            Backoff::Exponential => {
+                let factor = 1u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX);
+                self.retry_delay.saturating_mul(factor)
+            }
+        }
+        .min(longest);
+        match self.jitter {
+            Jitter::None => full,
+            Jitter::Full => full.mul_f64(random),
+            Jitter::Equal => full / 2 + (full / 2).mul_f64(random),
+        }
+    }
+
+    /// How long before the deadline the last attempt starts, so that it can finish.
+    pub fn last_attempt_lead(round_trip: Duration) -> Duration {
+        round_trip.saturating_mul(2).max(Self::LEAST_LEAD)
+    }
+
+    /// When the next attempt that a timer causes is due, from now.
+    ///
+    /// `left` is the time to the deadline, `free_in` what the store said about the holder's expiry.
+    pub fn next(&self, past: &Past, left: Duration, free_in: Option<Duration>, random: f64) -> Next {
+        if past.retries >= self.max_retries {
+            return Next::GiveUp;
+        }
+        let delay = self.delay(past.retries + 1, random);
+        let delay = free_in.map_or(delay, |free_in| delay.min(free_in));
+        let last = left.saturating_sub(Self::last_attempt_lead(past.round_trip));
+        match () {
+            () if delay <= last => Next::Retry(delay),
+            // A later attempt could not finish.
+            () if !last.is_zero() => Next::Retry(last),
+            () => Next::NoMore,
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            timeout: Duration::from_secs(5),
+            max_retries: 10,
+            retry_delay: Duration::from_millis(100),
+            backoff: Backoff::Exponential,
+            jitter: Jitter::Equal,
+            wait: Wait::Notify,
+        }
+    }
+}
+
+/// What one acquisition has been through.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Attempts that a timer caused.
+    pub retries: u32,
+    /// Of the last attempt that was answered.
+    pub round_trip: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Retry(Duration),
+    /// Only a wake-up can cause another attempt before the deadline.
+    NoMore,
+    /// The retries are used up.
+    GiveUp,
+}
+
+/// How a lease is kept (`autoExtend`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepPolicy {
+    /// Between renewals; a third of the TTL when `None`.
+    pub interval: Option<Duration>,
+    /// How long the lease may be held in all.
+    pub max_hold: Option<Duration>,
+    /// How long the environment may be silent before renewing stops.
+    pub stall: Duration,
+}
+
+impl KeepPolicy {
+    /// Reads `intervalMs`, `maxHoldMs` and `stallMs`; ignores the rest.
+    ///
+    /// # Errors
+    /// `InvalidArgument` that names the setting.
+    pub fn from_settings(mut settings: Settings) -> Result<KeepPolicy> {
+        let interval = settings.take_millis("intervalMs")?;
+        let max_hold = settings.take_millis("maxHoldMs")?;
+        let stall = settings.take_millis("stallMs")?.unwrap_or(KeepPolicy::default().stall);
+        Ok(KeepPolicy { interval, max_hold, stall })
+    }
+
+    /// # Errors
+    /// `InvalidArgument` when the interval is not shorter than the TTL.
+    pub fn check(&self, ttl: Duration) -> Result<()> {
+        match self.interval {
+            Some(interval) if interval >= ttl => Err(Error::invalid(format!(
+                "autoExtend.intervalMs must be shorter than ttlMs ({}); {} was given",
+                ttl.as_millis(),
+                interval.as_millis()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for KeepPolicy {
+    fn default() -> Self {
+        KeepPolicy { interval: None, max_hold: None, stall: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,8 @@
+//! Who waits here for a key, in what order, and whose turn it is.
+
+pub(super) mod queue;
+#[cfg(test)]
+mod queue_tests;
+pub(super) mod subscription;
+pub(super) mod turn;
+pub(super) mod waiter;
