@@ -32,7 +32,9 @@ const probe = (load) =>
     ])
   )
 const loads = Array.from({ length: 9 }, () => ({ bare: probe(false), loaded: probe(true) }))
-const binary = require('node:fs').readdirSync(new URL('..', import.meta.url)).find((name) => name.endsWith('.node'))
+const binary = require('node:fs')
+  .readdirSync(new URL('..', import.meta.url))
+  .find((name) => name.endsWith('.node'))
 table('Loading', [
   { what: 'require("syncguard/redis"), ms', value: round(median(loads.map(({ loaded }) => loaded.ms)), 1) },
   {

@@ -81,7 +81,11 @@ const takers = {
   FileLock: (target) => (i) => new FileLock(join(target, `lock-${i}`)).acquire().then(() => true),
   [PEER]: (target) => {
     const path = (i) => join(target, `lock-${i}`)
-    return (i) => lockfile.lock(path(i), { realpath: false, stale: STALE_MS }).then(() => true, () => false)
+    return (i) =>
+      lockfile.lock(path(i), { realpath: false, stale: STALE_MS }).then(
+        () => true,
+        () => false
+      )
   }
 }
 const takeovers = []
@@ -104,7 +108,10 @@ table(`Taking over from a holder that was killed (${PEER}: from its death, with 
 
 const KEPT = 1000
 const cpus = []
-for (const [kind, intervalMs] of [['FileLock', 250], [PEER, 1000]]) {
+for (const [kind, intervalMs] of [
+  ['FileLock', 250],
+  [PEER, 1000]
+]) {
   const holder = await startHolder({ kind, count: KEPT, target: place(kind, 'kept'), ttlMs: 10_000, refreshMs: intervalMs })
   const { cpuPercent, stillHeld } = await holder.cpu(5000)
   if (stillHeld !== KEPT) throw new Error(`${kind}: ${KEPT - stillHeld} of ${KEPT} files were lost`)

@@ -37,11 +37,7 @@ async function contend(name, store, target) {
   const children = Array.from({ length: PROCESSES }, () => fork(worker, [config]))
   await Promise.all(children.map((child) => answer(child, name)))
   for (const child of children) child.send('start')
-  const turns = (
-    await Promise.all(
-      children.map(async (child, process) => (await answer(child, name)).map((entry) => ({ ...entry, process })))
-    )
-  ).flat()
+  const turns = (await Promise.all(children.map(async (child, process) => (await answer(child, name)).map((entry) => ({ ...entry, process }))))).flat()
   turns.sort((x, y) => x.entered - y.entered)
   const gaps = turns.slice(1).map((turn, i) => turn.entered - turns[i].released)
   const counts = new Map()

@@ -65,7 +65,13 @@ async function contest(fsync) {
   for (const inFlight of [8, 64]) {
     busy.set(inFlight, await inTurns(contenders, 5, ({ cycle }) => throughput(cycle, { inFlight, ms: 1000 })))
   }
-  const perSecond = (inFlight, name) => median(busy.get(inFlight).get(name).map((result) => result.perSecond))
+  const perSecond = (inFlight, name) =>
+    median(
+      busy
+        .get(inFlight)
+        .get(name)
+        .map((result) => result.perSecond)
+    )
   table(
     `PostgreSQL with fsync ${fsync}: cycles per second (larger is better) and main-thread CPU`,
     contenders.map(({ name }) => ({
@@ -76,7 +82,15 @@ async function contest(fsync) {
       'times the floor ': round(perSecond(8, name) / perSecond(8, FLOOR)),
       '64 in flight': round(perSecond(64, name), 0),
       'times the floor  ': round(perSecond(64, name) / perSecond(64, FLOOR)),
-      'main-thread µs': round(median(busy.get(64).get(name).map((result) => result.mainUs)), 1)
+      'main-thread µs': round(
+        median(
+          busy
+            .get(64)
+            .get(name)
+            .map((result) => result.mainUs)
+        ),
+        1
+      )
     }))
   )
   await backend.close()

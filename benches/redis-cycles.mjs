@@ -14,10 +14,7 @@ const ttlMs = 30_000
 
 // What somebody writes who needs no more: set if absent, compare and delete; no fence, no reverse mapping.
 const take = await client.script('LOAD', `return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])`)
-const give = await client.script(
-  'LOAD',
-  `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`
-)
+const give = await client.script('LOAD', `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`)
 const backend = createRedisBackend(server.url)
 const redlock = new Redlock([client], { retryCount: 0 })
 

@@ -7,7 +7,9 @@ import { root } from './run.mjs'
 
 const report = join(root, '__test__', 'types', 'api-report.txt')
 const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-const entries = Object.values(exports).map((entry) => entry.import?.default.match(/([^/]+)\.mjs$/)?.[1]).filter(Boolean)
+const entries = Object.values(exports)
+  .map((entry) => entry.import?.default.match(/([^/]+)\.mjs$/)?.[1])
+  .filter(Boolean)
 const { options } = ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root)
 
 /** The declarations as the compiler writes them, from memory: what is in dist may be old. */
@@ -20,7 +22,11 @@ function declarations() {
   host.fileExists = (path) => texts.has(path) || fileExists(path)
   host.readFile = (path) => texts.get(path) ?? readFile(path)
   host.getSourceFile = (path, ...rest) => (texts.has(path) ? ts.createSourceFile(path, texts.get(path), ts.ScriptTarget.ES2022, true) : getSourceFile(path, ...rest))
-  const program = ts.createProgram(entries.map((entry) => join(options.outDir, `${entry}.d.ts`)), options, host)
+  const program = ts.createProgram(
+    entries.map((entry) => join(options.outDir, `${entry}.d.ts`)),
+    options,
+    host
+  )
   return { program, isOurs: (declaration) => texts.has(declaration.getSourceFile().fileName) }
 }
 

@@ -7,11 +7,11 @@ import { heading, main, root, run } from './run.mjs'
 
 /** Where a pause may stand: the engine's loop, its late undo, the reconnecting of a store's own connection task, and code for tests. */
 const MAY_SLEEP = [
-  /^src\/engine\/(attempt|search|undo)\.rs$/,
-  /^src\/\w+\/(connection|link|dial|listener|watcher|watchdog)\.rs$/,
+  /^src\/engine\/acquire\/(attempt|search|undo)\.rs$/,
+  /^src\/stores\/\w+\/(connection|link|dial|listener|watcher|watchdog)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
-  /^src\/(guard\/mod|lease_file\/(acquire|lease))\.rs$/,
-  /^src\/(conformance|memory)\//,
+  /^src\/local\/(instance\/mod|file_lock\/(acquire|lease))\.rs$/,
+  /^src\/(conformance|stores\/memory)\//,
   /(^|[/_])tests?(\/|\.rs$)/
 ]
 
@@ -32,7 +32,10 @@ const MACHINE_PATH = '(^|[^A-Za-z0-9_.}])/(work|root|Users|home/[a-z]+)(/|[^A-Za
 /** What is committed, or would be, and names one. */
 function machinePaths() {
   const { stdout } = spawnSync('git', ['grep', '--untracked', '-nIE', MACHINE_PATH, '--', '.', ':(exclude)scripts/lint.mjs'], { cwd: root, encoding: 'utf8' })
-  return stdout.split('\n').filter(Boolean).map((line) => line.split(':').slice(0, 2).join(':'))
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.split(':').slice(0, 2).join(':'))
 }
 
 /** Whatever a workflow uses of others, unless it says which commit. */
@@ -44,7 +47,12 @@ function unpinnedActions() {
 
 function dependencies(pkg) {
   const tree = run('cargo', ['tree', '-p', pkg, '--edges', 'normal,build', '--prefix', 'none', '--locked'], { quiet: true })
-  return new Set(tree.split('\n').map((line) => line.split(' ')[0]).filter(Boolean))
+  return new Set(
+    tree
+      .split('\n')
+      .map((line) => line.split(' ')[0])
+      .filter(Boolean)
+  )
 }
 
 function refuse(found, text) {
@@ -62,11 +70,28 @@ const gates = {
   'platform manifests are those of package.json': () => run('napi', ['create-npm-dirs'], { quiet: true }),
   'generated files are what the build writes': () => {
     run('git', ['diff', '--exit-code', '--stat', '--', ...GENERATED])
-    refuse(run('git', ['ls-files', '--others', '--exclude-standard', '--', ...GENERATED], { quiet: true }).split('\n').filter(Boolean), 'generated, not committed')
+    refuse(
+      run('git', ['ls-files', '--others', '--exclude-standard', '--', ...GENERATED], { quiet: true })
+        .split('\n')
+        .filter(Boolean),
+      'generated, not committed'
+    )
   },
-  'the core cannot name napi': () => refuse([...dependencies('syncguard')].filter((name) => name.startsWith('napi')), 'the core depends on'),
-  'TLS by ring only': () => refuse([...dependencies('syncguard-node')].filter((name) => /^(aws-lc|openssl-sys)/.test(name)), 'banned'),
-  'nothing but the engine pauses': () => refuse(sourcesThatPause().filter((name) => !MAY_SLEEP.some((place) => place.test(name))), 'a pause in'),
+  'the core cannot name napi': () =>
+    refuse(
+      [...dependencies('syncguard')].filter((name) => name.startsWith('napi')),
+      'the core depends on'
+    ),
+  'TLS by ring only': () =>
+    refuse(
+      [...dependencies('syncguard-node')].filter((name) => /^(aws-lc|openssl-sys)/.test(name)),
+      'banned'
+    ),
+  'nothing but the engine pauses': () =>
+    refuse(
+      sourcesThatPause().filter((name) => !MAY_SLEEP.some((place) => place.test(name))),
+      'a pause in'
+    ),
   'no path of a machine': () => refuse(machinePaths(), 'named in'),
   'no registry in the lock file': () => refuse(readFileSync(join(root, 'package-lock.json'), 'utf8').match(/"resolved": "http[^"]*/g) ?? [], 'resolved')
 }

@@ -36,7 +36,11 @@ await main(async () => {
     const from = join(root, 'npm', platform)
     const binary = `${napi.binaryName}.${platform}.node`
     if (existsSync(join(root, binary))) {
-      const files = [['README.md', join(from, 'README.md')], ['LICENSE', join(root, 'LICENSE')], [binary, join(root, binary)]]
+      const files = [
+        ['README.md', join(from, 'README.md')],
+        ['LICENSE', join(root, 'LICENSE')],
+        [binary, join(root, binary)]
+      ]
       stage(platform, read(join(from, 'package.json')), files)
     } else if (process.argv.includes('--every-platform')) {
       throw new Error(`${binary} is missing`)
@@ -48,6 +52,10 @@ await main(async () => {
   const optionalDependencies = Object.fromEntries(platforms.map((platform) => [`${name}-${platform}`, version]))
   // The targets stay: an error message lists them.
   const manifest = { name, version, ...published, napi: { targets: napi.targets }, optionalDependencies }
-  stage('main', manifest, files.map((path) => [path, join(root, path)]))
+  stage(
+    'main',
+    manifest,
+    files.map((path) => [path, join(root, path)])
+  )
   rmSync(staging, { recursive: true })
 })

@@ -28,7 +28,10 @@ function linker() {
 /** The newest version of the C library that a binary asks for: the names stand in its table of strings. */
 function glibcOf(file) {
   const names = readFileSync(file, 'latin1').matchAll(/\0GLIBC_(\d+)\.(\d+)(?=[.\0])/g)
-  return [...names].map(([, major, minor]) => [Number(major), Number(minor)]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).at(-1)
+  return [...names]
+    .map(([, major, minor]) => [Number(major), Number(minor)])
+    .sort((a, b) => a[0] - b[0] || a[1] - b[1])
+    .at(-1)
 }
 
 await main(async () => {

@@ -23,7 +23,9 @@ export async function runRustTests() {
 /** The test programs of the workspace. What they need of the machine is named as the stores are. */
 function build() {
   const args = ['test', '--workspace', '--locked', '--no-run', '--message-format=json-render-diagnostics']
-  const messages = run('cargo', args, { output: 'answered' }).split('\n').filter((line) => line.startsWith('{'))
+  const messages = run('cargo', args, { output: 'answered' })
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
   return messages
     .map((line) => JSON.parse(line))
     .filter(({ reason, executable, profile }) => reason === 'compiler-artifact' && executable && profile.test)

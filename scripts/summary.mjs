@@ -8,7 +8,13 @@ export function summarise(results, ms) {
     console.log(`${failed > 0 ? 'FAILED' : 'ok    '}  ${name.padEnd(width)}  ${seconds(ms).padStart(6)}  ${parts.join(', ')}`)
   }
   const slowest = results.flatMap(({ slowest = [] }) => slowest).sort((a, b) => b.ms - a.ms)
-  if (slowest.length > 8) console.log(`\nlongest files: ${slowest.slice(0, 8).map(({ name, ms }) => `${name.replace('__test__/', '')} ${seconds(ms)}`).join(', ')}`)
+  if (slowest.length > 8)
+    console.log(
+      `\nlongest files: ${slowest
+        .slice(0, 8)
+        .map(({ name, ms }) => `${name.replace('__test__/', '')} ${seconds(ms)}`)
+        .join(', ')}`
+    )
   const failed = results.filter((result) => result.failed > 0)
   if (failed.length > 0) {
     console.log('\nfailed:')

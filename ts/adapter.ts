@@ -160,7 +160,5 @@ const CODES: ReadonlySet<unknown> = new Set<LockErrorCode>([
 /** @internal A LockError, also one of another copy of this package. */
 export function asLockError(error: unknown): LockError | undefined {
   const given = error as Partial<LockError> | null | undefined;
-  return isError(given) && given.name === "LockError" && CODES.has((given as LockError).code)
-    ? (given as LockError)
-    : undefined;
+  return isError(given) && given.name === "LockError" && CODES.has((given as LockError).code) ? (given as LockError) : undefined;
 }

@@ -42,9 +42,6 @@ export function createFileBackend(
  * A function that runs another one while holding a lock file. Target, options and errors are those of
  * `createFileBackend`.
  */
-export function createLock(
-  target: string | URL | { directory: string },
-  options?: FileBackendOptions,
-): LockFunction {
+export function createLock(target: string | URL | { directory: string }, options?: FileBackendOptions): LockFunction {
   return lockFunctionOf(open(file, target, options));
 }

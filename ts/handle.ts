@@ -147,7 +147,9 @@ export class Lease extends Releasable implements LossListener {
 /** Answers the object it is given, so that a subclass's private fields end up on that one. */
 const Given = function (object: object) {
   return object;
-} as unknown as new (object: object) => object;
+} as unknown as new (
+  object: object,
+) => object;
 
 /** Marks a handle with its lease, where nobody sees it: for the accessor that all handles share. */
 class Mark extends Given {

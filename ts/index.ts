@@ -26,7 +26,14 @@ export * from "./shared.js";
  *   NetworkTimeout when the store can't be used.
  */
 export function createBackend(
-  target: `redis:${string}` | `rediss:${string}` | `redis+unix:${string}` | `redis-sentinel:${string}` | `rediss-sentinel:${string}` | `redis-cluster:${string}` | `rediss-cluster:${string}`,
+  target:
+    | `redis:${string}`
+    | `rediss:${string}`
+    | `redis+unix:${string}`
+    | `redis-sentinel:${string}`
+    | `rediss-sentinel:${string}`
+    | `redis-cluster:${string}`
+    | `rediss-cluster:${string}`,
   options?: object,
 ): Promise<NativeBackend<RedisCapabilities>>;
 export function createBackend(
@@ -37,10 +44,7 @@ export function createBackend(target: `firestore:${string}`, options?: object): 
 export function createBackend(target: `file:${string}`, options?: object): Promise<NativeBackend<FileCapabilities>>;
 export function createBackend(target: `memory:${string}`, options?: object): Promise<NativeBackend<MemoryCapabilities>>;
 export function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<BackendCapabilities>>;
-export async function createBackend(
-  target?: BackendTarget,
-  options?: object,
-): Promise<NativeBackend<never>> {
+export async function createBackend(target?: BackendTarget, options?: object): Promise<NativeBackend<never>> {
   return backendOf(await openAny(target, options));
 }
 

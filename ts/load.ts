@@ -55,7 +55,11 @@ function platformOf(target: string): Platform {
 }
 
 /** Told from the process alone: C libraries are told apart as the loader does, by what the running process reports. */
-export function thisPlatform({ platform, arch, report }: Pick<NodeJS.Process, "platform" | "arch" | "report"> = process): Platform {
+export function thisPlatform({
+  platform,
+  arch,
+  report,
+}: Pick<NodeJS.Process, "platform" | "arch" | "report"> = process): Platform {
   if (platform === "win32") return `${platform}-${arch}-msvc`;
   if (platform !== "linux") return `${platform}-${arch}`;
   const { header } = (report?.getReport() ?? {}) as { header?: { glibcVersionRuntime?: string } };

@@ -75,11 +75,7 @@ function warnOfLoss(): void {
 }
 
 /** Acquires with retries, runs `fn` and releases, on a native backend. */
-async function lockNative<T>(
-  parts: Opened,
-  fn: (handle: HeldLock) => Promise<T> | T,
-  config: Config,
-): Promise<T> {
+async function lockNative<T>(parts: Opened, fn: (handle: HeldLock) => Promise<T> | T, config: Config): Promise<T> {
   const call = read(fn, config);
   const { key, ttlMs, acquisition, signal } = call;
   const keep = keepOf(call.autoExtend);
@@ -122,9 +118,7 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
     const answer =
       signal === undefined
         ? await here.lockForeign(slot, store, inner, null, key, ttlMs, acquisition)
-        : await cancellable(signal, (cancel) =>
-            here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition),
-          );
+        : await cancellable(signal, (cancel) => here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition));
     if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
     const handle = await adapter.granted(answer.lockId);
     const { lockId } = handle;
@@ -200,8 +194,7 @@ export async function lock<T, C extends BackendCapabilities>(
 
 /** @internal The function that `createLock` answers. */
 export function lockFunctionOf(parts: Opened): LockFunction {
-  const run = async <T>(fn: (handle: HeldLock) => Promise<T> | T, config: Config): Promise<T> =>
-    lockNative(parts, fn, config);
+  const run = async <T>(fn: (handle: HeldLock) => Promise<T> | T, config: Config): Promise<T> => lockNative(parts, fn, config);
   const end = () => close(parts);
   return Object.assign(run, { close: end, [Symbol.asyncDispose]: end });
 }

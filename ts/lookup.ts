@@ -1,15 +1,7 @@
 import { requireBackend } from "./checks.js";
 import type { LeaseRecord } from "./native.js";
 import { hashKey, own } from "./nouns.js";
-import type {
-  AcquireOk,
-  AcquireResult,
-  BackendCapabilities,
-  Fence,
-  LockBackend,
-  LockInfo,
-  LockInfoDebug,
-} from "./types.js";
+import type { AcquireOk, AcquireResult, BackendCapabilities, Fence, LockBackend, LockInfo, LockInfoDebug } from "./types.js";
 
 const RAW = Symbol.for("syncguard.rawData");
 
@@ -117,9 +109,7 @@ export async function owns<C extends BackendCapabilities>(backend: LockBackend<C
 }
 
 /** Whether an acquire was granted with a fence; narrows its type. */
-export function hasFence<C extends BackendCapabilities>(
-  result: AcquireResult<C>,
-): result is AcquireOk<C> & { fence: Fence } {
+export function hasFence<C extends BackendCapabilities>(result: AcquireResult<C>): result is AcquireOk<C> & { fence: Fence } {
   const { fence } = result as { fence?: unknown };
   return result.ok && typeof fence === "string" && fence !== "";
 }

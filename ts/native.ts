@@ -61,13 +61,7 @@ export interface Client {
     keep: unknown,
     lockId: string | null,
   ): Promise<Grant | { ok: false } | Failure>;
-  lock(
-    cancel: Cancel | null,
-    key: unknown,
-    ttlMs: unknown,
-    acquisition: unknown,
-    keep: unknown,
-  ): Promise<Grant | Failure>;
+  lock(cancel: Cancel | null, key: unknown, ttlMs: unknown, acquisition: unknown, keep: unknown): Promise<Grant | Failure>;
   release(cancel: Cancel | null, lockId: unknown): Promise<{ ok: true } | Refusal | Failure>;
   extend(
     cancel: Cancel | null,
@@ -127,10 +121,7 @@ export interface Attachment {
     ttlMs: unknown,
     acquisition: unknown,
   ): Promise<{ ok: true; lockId: string } | Failure>;
-  releaseForeign(
-    cancel: Cancel | null,
-    lockId: string,
-  ): Promise<{ ok: true } | { ok: false; reason?: string } | Failure>;
+  releaseForeign(cancel: Cancel | null, lockId: string): Promise<{ ok: true } | { ok: false; reason?: string } | Failure>;
   settle(call: number, result: Settlement): void;
   /** `slot`: where TypeScript keeps the callbacks of this lease file. Opens nothing yet. */
   fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): NativeFileLock | Failure;

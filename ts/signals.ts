@@ -48,10 +48,7 @@ function tellFollowers(this: AbortSignal, event: Event): void {
 }
 
 /** @internal Makes a native call that the signal cancels. Listens only while the call runs. */
-export async function cancellable<T>(
-  signal: AbortSignal,
-  call: (cancel: Cancel) => Promise<T | Failure>,
-): Promise<T | Failure> {
+export async function cancellable<T>(signal: AbortSignal, call: (cancel: Cancel) => Promise<T | Failure>): Promise<T | Failure> {
   const cancel = new native.Cancel();
   const leave = follow(signal, () => cancel.cancel());
   try {
@@ -108,4 +105,3 @@ export function quietly(callback: () => unknown): void {
     // What a callback throws is its author's business.
   }
 }
-

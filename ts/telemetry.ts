@@ -43,14 +43,8 @@ export function withTelemetry<C extends BackendCapabilities>(
   backend: NativeBackend<C>,
   options: TelemetryOptions,
 ): NativeBackend<C>;
-export function withTelemetry<C extends BackendCapabilities>(
-  backend: LockBackend<C>,
-  options: TelemetryOptions,
-): LockBackend<C>;
-export function withTelemetry<C extends BackendCapabilities>(
-  backend: LockBackend<C>,
-  options: TelemetryOptions,
-): LockBackend<C> {
+export function withTelemetry<C extends BackendCapabilities>(backend: LockBackend<C>, options: TelemetryOptions): LockBackend<C>;
+export function withTelemetry<C extends BackendCapabilities>(backend: LockBackend<C>, options: TelemetryOptions): LockBackend<C> {
   requireBackend(backend, "acquire", "release", "extend", "isLocked", "lookup");
   const onEvent = callback("onEvent", own(options, "onEvent"));
   if (onEvent === undefined) throw invalid("onEvent must be a function; none was given");
@@ -66,12 +60,7 @@ export function withTelemetry<C extends BackendCapabilities>(
   }
 
   /** Runs one operation on the inner backend and tells how it went. */
-  async function observe<T>(
-    type: string,
-    names: Names,
-    run: () => Promise<T>,
-    judge: (answer: T) => Outcome,
-  ): Promise<T> {
+  async function observe<T>(type: string, names: Names, run: () => Promise<T>, judge: (answer: T) => Outcome): Promise<T> {
     const startedAt = performance.now();
     let answer: T;
     try {
@@ -88,8 +77,11 @@ export function withTelemetry<C extends BackendCapabilities>(
   async function acquire(opts: Parameters<LockBackend<C>["acquire"]>[0]): Promise<DecoratedAcquireResult<C>> {
     const names = namesIn(opts);
     // The inner backend gets the very object: the engine may have marked it.
-    const result = await observe("acquire", names, () => backend.acquire(opts), (answer) =>
-      answer?.ok ? { result: "ok", lockId: answer.lockId } : { result: "fail", reason: "locked" },
+    const result = await observe(
+      "acquire",
+      names,
+      () => backend.acquire(opts),
+      (answer) => (answer?.ok ? { result: "ok", lockId: answer.lockId } : { result: "fail", reason: "locked" }),
     );
     return result?.ok && isHandle(result) ? observed(result, names.key) : result;
   }
@@ -116,13 +108,17 @@ export function withTelemetry<C extends BackendCapabilities>(
     names: Names,
   ): Promise<void> {
     if (state === undefined) {
-      return observe("release", names, () => handle[Symbol.asyncDispose](), () => ({ result: "ok" }));
+      return observe(
+        "release",
+        names,
+        () => handle[Symbol.asyncDispose](),
+        () => ({ result: "ok" }),
+      );
     }
     return state.done ? undefined : dispose(() => layer.release(), state.disposal);
   }
 
-  const release: LockBackend<C>["release"] = (opts) =>
-    observe("release", namesIn(opts), () => backend.release(opts), judge);
+  const release: LockBackend<C>["release"] = (opts) => observe("release", namesIn(opts), () => backend.release(opts), judge);
 
   const layer = {
     acquire,
@@ -130,12 +126,18 @@ export function withTelemetry<C extends BackendCapabilities>(
     extend: (opts: Parameters<LockBackend<C>["extend"]>[0]) =>
       observe("extend", namesIn(opts), () => backend.extend(opts), judge),
     isLocked: (opts: Parameters<LockBackend<C>["isLocked"]>[0]) =>
-      observe("isLocked", namesIn(opts), () => backend.isLocked(opts), (locked) =>
-        locked ? { result: "ok" } : { result: "fail" },
+      observe(
+        "isLocked",
+        namesIn(opts),
+        () => backend.isLocked(opts),
+        (locked) => (locked ? { result: "ok" } : { result: "fail" }),
       ),
     lookup: (opts: never) =>
-      observe("lookup", namesIn(opts), () => backend.lookup(opts), (answer) =>
-        answer === null ? { result: "fail", reason: "not-found" } : { result: "ok" },
+      observe(
+        "lookup",
+        namesIn(opts),
+        () => backend.lookup(opts),
+        (answer) => (answer === null ? { result: "fail", reason: "not-found" } : { result: "ok" }),
       ),
     capabilities: backend.capabilities,
   } as LockBackend<C>;

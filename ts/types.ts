@@ -126,14 +126,10 @@ export interface NativeLockHandle extends DisposableLockHandle {
 export type AsyncLock<C> = AcquireOk<C> & DisposableLockHandle;
 
 /** The answer to an acquire; a refused one has the same methods, which do nothing. */
-export type DecoratedAcquireResult<C> =
-  | AsyncLock<C>
-  | ({ ok: false; reason: "locked" } & DisposableLockHandle);
+export type DecoratedAcquireResult<C> = AsyncLock<C> | ({ ok: false; reason: "locked" } & DisposableLockHandle);
 
 /** The answer to an acquire on a native backend. */
-export type NativeAcquireResult<C> =
-  | (AcquireOk<C> & NativeLockHandle)
-  | ({ ok: false; reason: "locked" } & NativeLockHandle);
+export type NativeAcquireResult<C> = (AcquireOk<C> & NativeLockHandle) | ({ ok: false; reason: "locked" } & NativeLockHandle);
 
 /** A lease as `lookup` tells it: hashes in place of the key and the lock id; times in Unix milliseconds by the store's clock. */
 export type LockInfo<C> = {

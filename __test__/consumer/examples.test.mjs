@@ -13,7 +13,16 @@ import { skipExample, startStores } from './stores.mjs'
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const examples = join(root, 'docs', 'examples')
-const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+const pages = [
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'SECURITY.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`)
+]
 
 describe('examples', { concurrency: 1 }, () => {
   let stores
@@ -28,7 +37,12 @@ describe('examples', { concurrency: 1 }, () => {
   after(() => stores?.stop())
 
   test('each one has a line to tell by', () => {
-    assert.deepEqual(readdirSync(examples).filter((name) => /\.[cm]?[jt]s$/.test(name)).sort(), Object.keys(LAST_LINE).sort())
+    assert.deepEqual(
+      readdirSync(examples)
+        .filter((name) => /\.[cm]?[jt]s$/.test(name))
+        .sort(),
+      Object.keys(LAST_LINE).sort()
+    )
   })
 
   for (const [name, lastLine] of Object.entries(LAST_LINE)) {

@@ -48,7 +48,11 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
   })
 
   test('holds what it needs and nothing else', () => {
-    const tarball = (file) => execFileSync('tar', ['-tzf', join(packages, file)], { encoding: 'utf8' }).trim().split('\n').map((path) => path.replace('package/', ''))
+    const tarball = (file) =>
+      execFileSync('tar', ['-tzf', join(packages, file)], { encoding: 'utf8' })
+        .trim()
+        .split('\n')
+        .map((path) => path.replace('package/', ''))
     const paths = tarball(`${name}-${version}.tgz`)
     for (const needed of ['package.json', 'README.md', 'LICENSE', 'native.cjs', 'index.d.ts', 'dist/index.js', 'dist/index.mjs', 'dist/redis.d.ts', 'docs/redis.md']) {
       assert.ok(paths.includes(needed), `${needed} is missing`)
@@ -67,11 +71,18 @@ describe('the packed package', { skip: skipWithout('redis'), concurrency: 1 }, (
     const expected = Object.fromEntries(platforms.map((platform) => [`${name}-${platform}`, version]))
     assert.deepEqual(registry.packages.get(name).manifest.optionalDependencies, expected)
     assert.equal(platforms.length, napi.targets.length)
-    assert.deepEqual(manifests.map((manifest) => [manifest.name, manifest.version]), Object.entries(expected))
+    assert.deepEqual(
+      manifests.map((manifest) => [manifest.name, manifest.version]),
+      Object.entries(expected)
+    )
   })
 
   test('of the platform packages only the one of this machine is installed', () => {
-    const ours = (dir) => readdirSync(dir).filter((entry) => entry.startsWith(name)).map((entry) => entry.split('@')[0]).sort()
+    const ours = (dir) =>
+      readdirSync(dir)
+        .filter((entry) => entry.startsWith(name))
+        .map((entry) => entry.split('@')[0])
+        .sort()
     assert.deepEqual(ours(join(byNpm.dir, 'node_modules')), [name, binary])
     assert.deepEqual(ours(join(byPnpm.dir, 'node_modules', '.pnpm')), [name, binary])
   })

@@ -67,7 +67,14 @@ describe('under jest', () => {
     symlinkSync(root, join(home, 'node_modules', 'syncguard'))
     writeFileSync(join(home, 'package.json'), '{ "name": "tested", "private": true }')
     writeFileSync(join(home, 'reporter.js'), reporter)
-    const config = { testEnvironment: 'node', roots: ['<rootDir>/tests'], transform: {}, reporters: ['default', '<rootDir>/reporter.js'], cacheDirectory: join(home, 'cache'), watchman: false }
+    const config = {
+      testEnvironment: 'node',
+      roots: ['<rootDir>/tests'],
+      transform: {},
+      reporters: ['default', '<rootDir>/reporter.js'],
+      cacheDirectory: join(home, 'cache'),
+      watchman: false
+    }
     writeFileSync(join(home, 'jest.config.json'), JSON.stringify(config))
     for (let i = 0; i < FILES; i++) writeFileSync(join(home, 'tests', `t${i}.test.js`), testFile(i))
   })
@@ -76,7 +83,12 @@ describe('under jest', () => {
   test(`${FILES} test files in one process: each hears of its own locks, and none stays in memory`, () => {
     const heaps = join(home, 'heaps.json')
     const env = { ...process.env, LOCKS: join(home, 'locks'), HEAPS: heaps, NODE_OPTIONS: '' }
-    execFileSync(process.execPath, ['--expose-gc', jest, '--runInBand', '--config', join(home, 'jest.config.json')], { cwd: home, env, timeout: 120_000, stdio: ['ignore', 'pipe', 'pipe'] })
+    execFileSync(process.execPath, ['--expose-gc', jest, '--runInBand', '--config', join(home, 'jest.config.json')], {
+      cwd: home,
+      env,
+      timeout: 120_000,
+      stdio: ['ignore', 'pipe', 'pipe']
+    })
     const grown = JSON.parse(readFileSync(heaps, 'utf8'))
     assert.equal(grown.length, FILES)
     // Jest itself keeps something of each file; what is ours to keep would be more than each one's ballast.

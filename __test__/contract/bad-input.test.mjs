@@ -207,7 +207,10 @@ eachBackend((fixture) => {
     for (const [what, [given, name]] of Object.entries({ ...badOptions, ...options })) {
       const create = () => fixture.create(fixture.target, { ...fixture.options, ...given })
       saysWhatIsWrong(throwsWith(create, 'InvalidArgument', what), name)
-      saysWhatIsWrong(throwsWith(() => fixture.module.createLock(fixture.target, { ...fixture.options, ...given }), 'InvalidArgument', what), name)
+      saysWhatIsWrong(
+        throwsWith(() => fixture.module.createLock(fixture.target, { ...fixture.options, ...given }), 'InvalidArgument', what),
+        name
+      )
     }
     throwsWith(() => fixture.create(fixture.target, 'fast'), 'InvalidArgument', 'options of a text')
   })

@@ -162,11 +162,7 @@ eachBackend(
       const key = uniqueKey('swallowed')
       const swallowed = proxy.swallowReplyTo(fixture.inGrant(key))
       let seen
-      const work = lock(
-        backend,
-        ({ lockId, fence }) => ({ lockId, fence }),
-        { key, ttlMs: 30_000, acquisition: { timeoutMs: 4000, retryDelayMs: 30 } }
-      )
+      const work = lock(backend, ({ lockId, fence }) => ({ lockId, fence }), { key, ttlMs: 30_000, acquisition: { timeoutMs: 4000, retryDelayMs: 30 } })
       await swallowed
       seen = await getByKeyRaw(fixture.observer, key)
       assert.ok(seen, 'the lost attempt was granted at the store')
@@ -194,7 +190,10 @@ eachBackend(
       const key = uniqueKey()
       const held = await backend.acquire({ key, ttlMs: 30_000 })
       const swallowed = proxy.swallowReplyTo(fixture.inExtend({ key, ...held }))
-      const error = await held.extend(60_000).then(() => undefined, (thrown) => thrown)
+      const error = await held.extend(60_000).then(
+        () => undefined,
+        (thrown) => thrown
+      )
       await swallowed
       if (error !== undefined) {
         assert.match(error.code, /ServiceUnavailable|NetworkTimeout/)

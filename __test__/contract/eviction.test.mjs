@@ -50,7 +50,10 @@ test('a server that may evict locks is warned of once a backend, also after reco
 })
 
 test('noeviction and no limit at all are not warned of', { skip }, async () => {
-  for (const args of [['--maxmemory', '100mb', '--maxmemory-policy', 'noeviction'], ['--maxmemory-policy', 'allkeys-lru']]) {
+  for (const args of [
+    ['--maxmemory', '100mb', '--maxmemory-policy', 'noeviction'],
+    ['--maxmemory-policy', 'allkeys-lru']
+  ]) {
     const server = await RedisServer.start({ args })
     try {
       assert.deepEqual(await warningsOf(() => use(server), 0), [])

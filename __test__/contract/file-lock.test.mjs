@@ -136,7 +136,12 @@ describe('FileLock in one process', () => {
     if (process.platform === 'linux') {
       assert.equal(boot, read('/proc/sys/kernel/random/boot_id').trim())
       assert.equal(`pid:[${namespace}]`, readlinkSync('/proc/self/ns/pid'))
-      assert.equal(start, read('/proc/self/stat').replace(/^.*\) /, '').split(' ')[19])
+      assert.equal(
+        start,
+        read('/proc/self/stat')
+          .replace(/^.*\) /, '')
+          .split(' ')[19]
+      )
     }
     await lock.release()
     const second = await new FileLock(path).acquire()
@@ -213,17 +218,26 @@ describe('FileLock in one process', () => {
   test('bad input', async () => {
     const path = newPath()
     for (const given of [undefined, null, 5, '', {}, [path], Buffer.from(path), new URL(`file://${path}`)]) {
-      saysWhatIsWrong(throwsWith(() => new FileLock(given), 'InvalidArgument', inspect(given)), 'path')
+      saysWhatIsWrong(
+        throwsWith(() => new FileLock(given), 'InvalidArgument', inspect(given)),
+        'path'
+      )
     }
     for (const given of ['a\ud800b', '\udc00']) {
-      saysWhatIsWrong(throwsWith(() => new FileLock(join(temporaryDirectory('lone'), given)), 'InvalidArgument', inspect(given)), 'path')
+      saysWhatIsWrong(
+        throwsWith(() => new FileLock(join(temporaryDirectory('lone'), given)), 'InvalidArgument', inspect(given)),
+        'path'
+      )
     }
     throwsWith(() => new FileLock(path, { leaseHeartbeatIntervalMs: 1501 }), 'InvalidArgument', 'a heartbeat above half the stale threshold')
     for (const given of [' ', '/', '.', '..', `${path}/`, `${path}\0`]) {
       await rejectsWith(async () => new FileLock(given).acquire(), 'InvalidArgument', inspect(given))
     }
     for (const given of [null, 5, 'x', true, [], () => {}]) {
-      saysWhatIsWrong(throwsWith(() => new FileLock(path, given), 'InvalidArgument', inspect(given)), 'options')
+      saysWhatIsWrong(
+        throwsWith(() => new FileLock(path, given), 'InvalidArgument', inspect(given)),
+        'options'
+      )
     }
     const times = ['acquireRetryDelayMs', 'invalidLockStaleThresholdMs', 'leaseHeartbeatIntervalMs', 'leaseStaleThresholdMs', 'operationTimeoutMs']
     const bad = [
@@ -235,7 +249,10 @@ describe('FileLock in one process', () => {
       ['__proto__x', 1]
     ]
     for (const [name, value] of bad) {
-      saysWhatIsWrong(throwsWith(() => new FileLock(path, { [name]: value }), 'InvalidArgument', `${name}: ${inspect(value)}`), name)
+      saysWhatIsWrong(
+        throwsWith(() => new FileLock(path, { [name]: value }), 'InvalidArgument', `${name}: ${inspect(value)}`),
+        name
+      )
     }
     assert.throws(() => FileLock(path), TypeError)
     assert.equal(existsSync(path), false)
@@ -373,17 +390,34 @@ describe('what lies at the path of a FileLock', () => {
     const answering = (answer) => ({ processAppearsAlive: (pid) => (asked.push(pid), answer()) })
     const plant = (options) => writeFileSync(path, recordOf({ pid: 4242, ...options }))
     plant()
-    for (const answer of [() => true, () => undefined, () => Promise.resolve(false), () => { throw new Error('unknown') }]) {
+    for (const answer of [
+      () => true,
+      () => undefined,
+      () => Promise.resolve(false),
+      () => {
+        throw new Error('unknown')
+      }
+    ]) {
       await isRefused(path, answering(answer), 4242)
       assert.deepEqual(asked.splice(0), [4242])
     }
-    await isTakenOver(path, answering(() => false))
+    await isTakenOver(
+      path,
+      answering(() => false)
+    )
     assert.deepEqual(asked.splice(0), [4242])
     plant({ more: ',"host":"elsewhere","bootID":"another","pidNS":1,"startTime":1' })
-    await isRefused(path, answering(() => false), 4242)
+    await isRefused(
+      path,
+      answering(() => false),
+      4242
+    )
     plant({ heartbeat: now() - 5000n * NANOS })
-    await isTakenOver(path, answering(() => true))
-    assert.deepEqual(asked, [], "no pid of another machine, and none whose heartbeat is old")
+    await isTakenOver(
+      path,
+      answering(() => true)
+    )
+    assert.deepEqual(asked, [], 'no pid of another machine, and none whose heartbeat is old')
   })
 })
 
@@ -491,7 +525,14 @@ describe('FileLock between processes', () => {
     program.pause()
     await isRefused(path, options, program.pid)
     const successor = new FileLock(path, options)
-    await until(() => successor.acquire().then(() => true, () => false), { what: 'the takeover' })
+    await until(
+      () =>
+        successor.acquire().then(
+          () => true,
+          () => false
+        ),
+      { what: 'the takeover' }
+    )
     const record = () => read(path).replace(/("lastHeartbeatUnixNano":)\d+/, '$1')
     const taken = record()
     program.continue()
@@ -561,7 +602,10 @@ describe('FileLock between processes', () => {
     assert.ok(new Set(paths.map((path) => JSON.parse(read(path)).pid)).size > 1, 'it was no race')
     for (const program of programs) program.say({ do: 'leave' })
     const left = await Promise.all(programs.map((program) => program.hear('left')))
-    assert.ok(left.every(({ all }) => all), 'each is still the owner of what it won')
+    assert.ok(
+      left.every(({ all }) => all),
+      'each is still the owner of what it won'
+    )
     assert.deepEqual(readdirSync(directory), [])
     for (const program of programs) assert.deepEqual(program.lines, [], 'no loss was told')
     await Promise.all(programs.map((program) => program.kill()))
@@ -582,10 +626,13 @@ describe('FileLock in worker threads', () => {
 
   test('threads exclude each other; one that blocks keeps its file', async () => {
     const path = newPath()
-    const worker = startWorker(path, `
+    const worker = startWorker(
+      path,
+      `
       const end = performance.now() + 1500
       while (performance.now() < end);
-      parentPort.postMessage((await lock.release()).ok)`)
+      parentPort.postMessage((await lock.release()).ok)`
+    )
     assert.equal(await message(worker), 'held')
     const released = message(worker)
     for (let i = 0; i < 10; i++) {

@@ -160,7 +160,10 @@ describe('guard in one process', () => {
       await cleanup()
     }
     for (const given of [null, 5, 'x', {}]) {
-      saysWhatIsWrong(throwsWith(() => guard(dir, name, given), 'InvalidArgument', inspect(given)), 'callback')
+      saysWhatIsWrong(
+        throwsWith(() => guard(dir, name, given), 'InvalidArgument', inspect(given)),
+        'callback'
+      )
     }
     assert.deepEqual(readdirSync(dir), [])
     for (const hostile of ['...', '-rf', ' ', 'ä🔒', '%2F', "'; DROP TABLE x; --", 'a:b', 'x'.repeat(200)]) {
@@ -268,7 +271,10 @@ describe('guard between processes', () => {
     const own = await guard(dir, name)
     const living = readFileSync(join(dir, name), 'utf8')
     await own.cleanup()
-    for (const [field, other] of [['bootID', '"another"'], ['pidNS', '1']]) {
+    for (const [field, other] of [
+      ['bootID', '"another"'],
+      ['pidNS', '1']
+    ]) {
       writeFileSync(join(dir, name), living.replace(new RegExp(`("${field}":)("[^"]*"|\\d+)`), `$1${other}`))
       await isFree(dir, 'OK_STALE_LOCK_REMOVED')
     }

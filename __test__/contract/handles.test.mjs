@@ -111,7 +111,10 @@ eachBackend((fixture) => {
     const key = uniqueKey()
     const held = await backend.acquire({ key, ttlMs: 30_000 })
     const answers = await Promise.all([held.release(), held.release(), held.release()])
-    assert.deepEqual(answers.map(({ ok }) => ok), [true, false, false])
+    assert.deepEqual(
+      answers.map(({ ok }) => ok),
+      [true, false, false]
+    )
     const next = isGrant(await backend.acquire({ key, ttlMs: 30_000 }))
     assert.deepEqual(await held.release(), { ok: false })
     await held[Symbol.asyncDispose]()
@@ -157,7 +160,13 @@ eachBackend((fixture) => {
   })
 
   test('what onLeaseLost throws disturbs nobody', async () => {
-    const held = await fixture.open().acquire({ key: uniqueKey(), ttlMs: 60, onLeaseLost: () => { throw new Error('mine') } })
+    const held = await fixture.open().acquire({
+      key: uniqueKey(),
+      ttlMs: 60,
+      onLeaseLost: () => {
+        throw new Error('mine')
+      }
+    })
     await sleep(120)
     assert.ok(held.signal.aborted)
   })

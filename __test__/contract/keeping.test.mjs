@@ -42,7 +42,11 @@ eachBackend((fixture) => {
 
   test('maxHoldMs bounds it all', async () => {
     const losses = []
-    const { ms, lagMs, value: held } = await steadily(100, async () => {
+    const {
+      ms,
+      lagMs,
+      value: held
+    } = await steadily(100, async () => {
       const held = await fixture.open().acquire({
         ...{ key: uniqueKey(), ttlMs: 300, autoExtend: { maxHoldMs: 800 } },
         onLeaseLost: (error) => losses.push(error)
@@ -254,7 +258,10 @@ eachBackend((fixture) => {
       process.off('warning', listen)
     }
     assert.deepEqual(losses, ['LeaseLost'])
-    assert.deepEqual(warnings.map(({ name, code }) => [name, code]), [['LeaseLost', 'SYNCGUARD_LEASE_LOST']])
+    assert.deepEqual(
+      warnings.map(({ name, code }) => [name, code]),
+      [['LeaseLost', 'SYNCGUARD_LEASE_LOST']]
+    )
     assert.ok(!warnings[0].message.includes('secret'))
   })
 })

@@ -10,15 +10,21 @@ import { eachBackend, overNetwork } from './backends.mjs'
 
 eachBackend((fixture) => {
   for (const [what, open] of [
-    ['lock(backend, …)', () => {
-      const backend = fixture.open()
-      return { backend, run: (fn, config) => lock(backend, fn, config) }
-    }],
+    [
+      'lock(backend, …)',
+      () => {
+        const backend = fixture.open()
+        return { backend, run: (fn, config) => lock(backend, fn, config) }
+      }
+    ],
     ['the function of createLock', () => ({ backend: fixture.open(), run: fixture.openLock() })],
-    ['lock() over withTelemetry', () => {
-      const backend = withTelemetry(fixture.open(), { onEvent: () => {} })
-      return { backend, run: (fn, config) => lock(backend, fn, config) }
-    }]
+    [
+      'lock() over withTelemetry',
+      () => {
+        const backend = withTelemetry(fixture.open(), { onEvent: () => {} })
+        return { backend, run: (fn, config) => lock(backend, fn, config) }
+      }
+    ]
   ]) {
     test(`${what} runs fn while holding the lock, answers its result, and releases`, async () => {
       const { backend, run } = open()
@@ -43,7 +49,14 @@ eachBackend((fixture) => {
       const { backend, run } = open()
       const key = uniqueKey()
       for (const thrown of [new Error('mine'), new TypeError('mine'), 'a text', undefined]) {
-        const outcome = await Promise.allSettled([run(() => { throw thrown }, { key })])
+        const outcome = await Promise.allSettled([
+          run(
+            () => {
+              throw thrown
+            },
+            { key }
+          )
+        ])
         assert.deepEqual([outcome[0].status, outcome[0].reason], ['rejected', thrown])
         assert.equal(await backend.isLocked({ key }), false)
       }
@@ -229,7 +242,10 @@ eachBackend((fixture) => {
     )
     const outcomes = await Promise.allSettled(waiting)
     assert.deepEqual(order, [0, 3, 4])
-    assert.deepEqual(outcomes.map(({ reason }) => reason?.code), [undefined, 'Aborted', 'Aborted', undefined, undefined])
+    assert.deepEqual(
+      outcomes.map(({ reason }) => reason?.code),
+      [undefined, 'Aborted', 'Aborted', undefined, undefined]
+    )
   })
 
   test('a lock taken inside fn on another key works, on the same key times out', async () => {

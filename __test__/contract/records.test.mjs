@@ -127,9 +127,7 @@ test('PostgreSQL: tables, columns, indexes and rows are those of the vectors', {
     (await fixture.server.query('select column_name, data_type, is_nullable from information_schema.columns where table_name = $1', [table]))
       .map(({ column_name, data_type, is_nullable }) => `${column_name} ${data_type} ${is_nullable}`)
       .sort()
-  assert.deepEqual(await columns(tableName), [
-    'acquired_at_ms bigint NO', 'expires_at_ms bigint NO', 'fence text NO', 'key text NO', 'lock_id text NO', 'user_key text NO'
-  ])
+  assert.deepEqual(await columns(tableName), ['acquired_at_ms bigint NO', 'expires_at_ms bigint NO', 'fence text NO', 'key text NO', 'lock_id text NO', 'user_key text NO'])
   assert.deepEqual(await columns(fenceTableName), ['fence bigint NO', 'fence_key text NO', 'key_debug text YES'])
   const indexes = (await fixture.server.query('select indexname, indexdef from pg_indexes where tablename = $1', [tableName])).map(
     ({ indexname, indexdef }) => `${indexname} ${/UNIQUE/.test(indexdef)} ${/\(.*\)/.exec(indexdef)[0]}`

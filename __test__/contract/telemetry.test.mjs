@@ -71,7 +71,18 @@ eachBackend((fixture) => {
 
   test('includeRaw allows key and lock id, as a flag or by a predicate; a throwing one means no', async () => {
     const key = uniqueKey()
-    for (const [includeRaw, raw] of [[true, true], [() => true, true], [({ type }) => type === 'acquire', true], [() => false, false], [() => { throw new Error('mine') }, false]]) {
+    for (const [includeRaw, raw] of [
+      [true, true],
+      [() => true, true],
+      [({ type }) => type === 'acquire', true],
+      [() => false, false],
+      [
+        () => {
+          throw new Error('mine')
+        },
+        false
+      ]
+    ]) {
       const events = []
       const backend = withTelemetry(fixture.open(), { onEvent: (event) => events.push(event), includeRaw })
       const held = await backend.acquire({ key, ttlMs: 1000 })
@@ -118,7 +129,10 @@ eachBackend(
         await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
         const key = uniqueKey('swallowed')
         const swallowed = proxy.swallowReplyTo(fixture.inGrant(key), { keep })
-        const error = await rejectsWith(lock(backend, () => assert.fail('granted'), { key, ttlMs: 60_000, acquisition }), code)
+        const error = await rejectsWith(
+          lock(backend, () => assert.fail('granted'), { key, ttlMs: 60_000, acquisition }),
+          code
+        )
         assert.equal(error.context.outcome, 'unknown')
         ;(await swallowed).reset()
         await until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 4000, what: 'the release of the lost grant' })

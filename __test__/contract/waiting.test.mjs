@@ -104,7 +104,11 @@ eachBackend((fixture) => {
     }
     for (const program of programs) program.say({ do: 'stop' })
     await Promise.all(programs.map((program) => program.hear('contended', 60_000)))
-    for (const { lines } of programs) assert.deepEqual(lines.filter(({ is }) => is !== 'turn'), [])
+    for (const { lines } of programs)
+      assert.deepEqual(
+        lines.filter(({ is }) => is !== 'turn'),
+        []
+      )
     assert.deepEqual(violations(programs.flatMap(turnsOf)), [])
     const counts = counted.map(({ length }) => length)
     const waiters = counted.flatMap((ofProcess) => [0, 1, 2, 3, 4].map((waiter) => ofProcess.filter((line) => line.waiter === waiter).length))

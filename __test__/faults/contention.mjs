@@ -95,7 +95,9 @@ class Contention {
 
   /** Every process gets in again, within the longest that anything can still hang. */
   async everybodyGetsTurns(since) {
-    await Promise.all(this.programs.map((program) => program.hear(({ is, called }) => is === 'turn' && BigInt(called) > since, this.timeoutMs * 3).then((line) => program.lines.push(line))))
+    await Promise.all(
+      this.programs.map((program) => program.hear(({ is, called }) => is === 'turn' && BigInt(called) > since, this.timeoutMs * 3).then((line) => program.lines.push(line)))
+    )
   }
 
   /** No new turns; those that run are finished. */

@@ -29,10 +29,12 @@ describe('files under faults', { skip: skipWithout('file') }, () => {
         })
     }))
 
-  test('a herd of waiters in two processes', () =>
-    contend({ store: store(), processes: 2, waiters: 40, timeoutMs: 20_000, calm: true, inject: () => sleep(1500) }))
+  test('a herd of waiters in two processes', () => contend({ store: store(), processes: 2, waiters: 40, timeoutMs: 20_000, calm: true, inject: () => sleep(1500) }))
 
-  for (const [ownerDeath, atOnce] of [['takeover', true], ['wait', false]]) {
+  for (const [ownerDeath, atOnce] of [
+    ['takeover', true],
+    ['wait', false]
+  ]) {
     test(`ownerDeath "${ownerDeath}": the lock of a killed process is ${atOnce ? 'taken over at once' : 'free at its expiry'}`, async (t) => {
       const { name, target, options } = store({ ownerDeath })
       const program = startProgram('locker', { name, target, options })

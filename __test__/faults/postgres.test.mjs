@@ -50,7 +50,8 @@ describe('PostgreSQL under faults', { skip: skipWithout('postgres') }, () => {
   test('every backend terminated, the listener included, again and again', async () => {
     await contend({
       store,
-      inject: () => repeat(25, 60, () => server.query('select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = $1', ['client backend']))
+      inject: () =>
+        repeat(25, 60, () => server.query('select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = $1', ['client backend']))
     })
   })
 

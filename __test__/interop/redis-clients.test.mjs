@@ -95,7 +95,10 @@ describe('Redis targets', { skip }, () => {
     })
   }
 
-  for (const [name, createClient] of [['node-redis 6', nodeRedis], ['node-redis 4', nodeRedis4]]) {
+  for (const [name, createClient] of [
+    ['node-redis 6', nodeRedis],
+    ['node-redis 4', nodeRedis4]
+  ]) {
     test(`${name}: adopted, never connected`, async () => {
       for (const [options, server, db] of [
         [{ url: plain.url }, plain, 0],

@@ -60,9 +60,15 @@ for (const [kind, make] of Object.entries(kinds)) {
         rmSync(locks[i].path)
         const before = [...told]
         await until(() => told[i] === before[i] + 1, { what: `the loss of lease file ${i}` })
-        assert.deepEqual(told.filter((_, other) => other !== i), before.filter((_, other) => other !== i))
+        assert.deepEqual(
+          told.filter((_, other) => other !== i),
+          before.filter((_, other) => other !== i)
+        )
       }
-      assert.deepEqual(locks.map(({ held }) => held), [false, false, false])
+      assert.deepEqual(
+        locks.map(({ held }) => held),
+        [false, false, false]
+      )
     })
 
     test("each is asked about the life of a lease file's owner by its own function", async () => {
@@ -76,7 +82,10 @@ for (const [kind, make] of Object.entries(kinds)) {
         if (i === 1) await (await lock.acquire()).release()
         else await assert.rejects(lock.acquire(), { code: 'AcquisitionTimeout' })
       }
-      assert.deepEqual(asked.map(([pid]) => pid), [4242, 4242, 4242])
+      assert.deepEqual(
+        asked.map(([pid]) => pid),
+        [4242, 4242, 4242]
+      )
     })
 
     test('lock() on a backend written in JavaScript works in all of them at once', async () => {
@@ -86,11 +95,15 @@ for (const [kind, make] of Object.entries(kinds)) {
       const run = async ({ index }, own) => {
         for (let i = 0; i < 20; i++) {
           assert.match(await index.lock(own, (held) => held.lockId, { key: 'k' }), /^[\w-]{22}$/)
-          await index.lock(both, async () => {
-            const seen = ++shared
-            await sleep(1)
-            assert.equal(shared, seen)
-          }, { key: 'shared', acquisition: { timeoutMs: 60_000, maxRetries: 1000, retryDelayMs: 2, backoff: 'fixed' } })
+          await index.lock(
+            both,
+            async () => {
+              const seen = ++shared
+              await sleep(1)
+              assert.equal(shared, seen)
+            },
+            { key: 'shared', acquisition: { timeoutMs: 60_000, maxRetries: 1000, retryDelayMs: 2, backoff: 'fixed' } }
+          )
         }
       }
       await Promise.all(copies.map((copy, i) => run(copy, backends[i])))
@@ -320,5 +333,8 @@ test('a worker with several copies ends cleanly, and what each of them holds is 
     await worker.terminate()
     for (let i = 0; i < 200 && (await held()).includes(true); i++) await sleep(20)
     say(await held())`)
-  assert.deepEqual(lines, [[true, true, true], [false, false, false]])
+  assert.deepEqual(lines, [
+    [true, true, true],
+    [false, false, false]
+  ])
 })

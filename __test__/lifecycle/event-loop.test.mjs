@@ -37,7 +37,10 @@ eachBackend((fixture) => {
     ['a lease that is kept', 'const held = await backend.acquire({ key, ttlMs: 60000, autoExtend: true }); held.signal.addEventListener("abort", () => {})'],
     ['a lease that was released', 'const held = await backend.acquire({ key, ttlMs: 60000, autoExtend: true }); await held.release()'],
     ['a lock function that waited', 'await lock(backend, () => {}, { key }); await Promise.all([1, 2, 3].map(() => lock(backend, () => {}, { key })))'],
-    ['a lock that was not granted', 'await backend.acquire({ key, ttlMs: 60000 }); await lock(backend, () => {}, { key, acquisition: { timeoutMs: 150 } }).catch(({ code }) => say({ is: "error", code }))']
+    [
+      'a lock that was not granted',
+      'await backend.acquire({ key, ttlMs: 60000 }); await lock(backend, () => {}, { key, acquisition: { timeoutMs: 150 } }).catch(({ code }) => say({ is: "error", code }))'
+    ]
   ]) {
     test(`${what} does not keep the process alive`, async () => {
       const { ms } = await runToEnd(prelude() + source)

@@ -20,7 +20,11 @@ function runAll() {
 }
 
 process.on('exit', runAll)
-for (const [signal, number] of [['SIGINT', 2], ['SIGTERM', 15], ['SIGHUP', 1]]) {
+for (const [signal, number] of [
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+  ['SIGHUP', 1]
+]) {
   process.once(signal, () => {
     runAll()
     process.exit(128 + number)

@@ -33,7 +33,10 @@ export class FirestoreEmulator extends ServerProcess {
   }
 
   async #answers() {
-    return fetch(`http://${this.host}/`).then((answer) => answer.ok, () => false)
+    return fetch(`http://${this.host}/`).then(
+      (answer) => answer.ok,
+      () => false
+    )
   }
 
   /** For FIRESTORE_EMULATOR_HOST. */

@@ -59,7 +59,10 @@ export class GrpcRelay {
 
 function pass(stream, request) {
   let trailers = {}
-  for (const [one, other] of [[stream, request], [request, stream]]) {
+  for (const [one, other] of [
+    [stream, request],
+    [request, stream]
+  ]) {
     one.on('error', () => {})
     one.on('aborted', () => other.close())
   }

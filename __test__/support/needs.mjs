@@ -6,7 +6,12 @@ import { delimiter, dirname, join } from 'node:path'
 /** What there is to need, by name: programs and the packages of Debian that have them, what to try, other ways to get it. */
 export const NEEDS = JSON.parse(readFileSync(new URL('needs.json', import.meta.url), 'utf8'))
 
-const without = new Set((process.env.SYNCGUARD_TEST_WITHOUT ?? '').split(',').map((name) => name.trim()).filter(Boolean))
+const without = new Set(
+  (process.env.SYNCGUARD_TEST_WITHOUT ?? '')
+    .split(',')
+    .map((name) => name.trim())
+    .filter(Boolean)
+)
 const mayBeWithout = ['file', ...Object.keys(NEEDS).filter((name) => !NEEDS[name].always)]
 for (const name of without) {
   if (!mayBeWithout.includes(name)) throw new Error(`SYNCGUARD_TEST_WITHOUT names ${name}; it may name ${mayBeWithout.join(', ')}`)

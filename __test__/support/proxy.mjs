@@ -106,7 +106,10 @@ class Connection {
     server.setNoDelay(true)
     this.toServer = new Direction(client, server, (chunk) => onRequest(this, chunk))
     this.toClient = new Direction(server, client, () => {})
-    for (const [one, other] of [[client, server], [server, client]]) {
+    for (const [one, other] of [
+      [client, server],
+      [server, client]
+    ]) {
       one.on('error', () => reset(other))
     }
   }
@@ -225,7 +228,9 @@ export class FaultProxy {
   #accept(client, target) {
     client.on('error', () => {})
     if (this.#refusing) return reset(client)
-    const connection = new Connection(client, connect({ host: '127.0.0.1', port: target.port, path: target.path, allowHalfOpen: true }), (from, chunk) => this.#request(from, chunk))
+    const connection = new Connection(client, connect({ host: '127.0.0.1', port: target.port, path: target.path, allowHalfOpen: true }), (from, chunk) =>
+      this.#request(from, chunk)
+    )
     this.connections.push(connection)
     client.on('close', () => (this.connections = this.connections.filter((each) => each !== connection)))
     if (this.#frozen) connection.freeze()

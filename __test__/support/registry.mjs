@@ -11,7 +11,9 @@ export class Registry {
 
   /** Serves the tarballs of a directory, and `others`: manifests of packages that are only named. */
   static async start(directory, others = []) {
-    const tarballs = readdirSync(directory).filter((name) => name.endsWith('.tgz')).map((name) => readFileSync(join(directory, name)))
+    const tarballs = readdirSync(directory)
+      .filter((name) => name.endsWith('.tgz'))
+      .map((name) => readFileSync(join(directory, name)))
     const registry = new Registry()
     const server = createServer((request, response) => registry.#answer(request, response)).listen(0, '127.0.0.1')
     await once(server, 'listening')

@@ -69,7 +69,14 @@ test('what a machine lacks is named all at once', () => {
   assert.equal(prepare({ cargo: '', cc: '' }, ['support', 'types']), 'ready')
   // No apt-get, no right to make namespaces.
   const said = prepare({ cargo: '', cc: '', java: '', unshare: 'exit 1', setpriv: '' }, ['rust'], { SYNCGUARD_TEST_WITHOUT: 'postgres,pgbouncer' })
-  for (const part of ['redis-server', 'gcloud', 'openssl', 'namespaces', 'LEFT OUT: SYNCGUARD_TEST_WITHOUT=postgres,pgbouncer', 'SYNCGUARD_TEST_WITHOUT=postgres,pgbouncer,redis']) {
+  for (const part of [
+    'redis-server',
+    'gcloud',
+    'openssl',
+    'namespaces',
+    'LEFT OUT: SYNCGUARD_TEST_WITHOUT=postgres,pgbouncer',
+    'SYNCGUARD_TEST_WITHOUT=postgres,pgbouncer,redis'
+  ]) {
     assert.ok(said.includes(part), `${part} is not in ${said}`)
   }
   assert.ok(!/PgBouncer|the server programs|another user/.test(said), said)

@@ -30,7 +30,16 @@ for (const [what, history, rule] of [
 }
 
 test('the checker finds what a register should have refused', () => {
-  assert.match(violations([], [{ key: 'k', fence: fence(2) }, { key: 'k', fence: fence(1) }]).join(), /I1/)
+  assert.match(
+    violations(
+      [],
+      [
+        { key: 'k', fence: fence(2) },
+        { key: 'k', fence: fence(1) }
+      ]
+    ).join(),
+    /I1/
+  )
 })
 
 test('the register refuses a lower fence of the same key', async () => {

@@ -3,7 +3,13 @@ import { expectTypeOf } from "expect-type";
 import * as root from "syncguard";
 import * as common from "syncguard/common";
 import { createFileBackend, type FileBackendOptions, type FileConfig } from "syncguard/file";
-import { createFirestoreBackend, createLock as createFirestoreLock, type FirestoreBackendOptions, type FirestoreConfig, type LockDocument } from "syncguard/firestore";
+import {
+  createFirestoreBackend,
+  createLock as createFirestoreLock,
+  type FirestoreBackendOptions,
+  type FirestoreConfig,
+  type LockDocument,
+} from "syncguard/firestore";
 import { createPostgresBackend, setupSchema, type PostgresBackendOptions, type PostgresConfig } from "syncguard/postgres";
 import { createLock, createRedisBackend, type RedisBackendOptions, type RedisConfig } from "syncguard/redis";
 import type {
@@ -75,7 +81,9 @@ export function narrows(result: AcquireResult<BackendCapabilities>) {
 
 // --- creators
 expectTypeOf(createRedisBackend("redis://h")).toEqualTypeOf<NativeBackend<RedisCapabilities>>();
-expectTypeOf(createRedisBackend({ host: "h" }, { keyPrefix: "p", operationTimeoutMs: 1 })).toEqualTypeOf<NativeBackend<RedisCapabilities>>();
+expectTypeOf(createRedisBackend({ host: "h" }, { keyPrefix: "p", operationTimeoutMs: 1 })).toEqualTypeOf<
+  NativeBackend<RedisCapabilities>
+>();
 expectTypeOf(createFirestoreBackend("firestore://p", { collection: "c" })).toEqualTypeOf<NativeBackend<FirestoreCapabilities>>();
 expectTypeOf(createFirestoreLock("firestore://p")).toEqualTypeOf<root.LockFunction>();
 expectTypeOf<keyof LockDocument>().toEqualTypeOf<"lockId" | "expiresAtMs" | "acquiredAtMs" | "key" | "fence">();
@@ -113,9 +121,13 @@ export async function locks(lockFunction: LockFunction) {
   expectTypeOf(root.lock(redis, (handle) => handle.fence.length, config)).resolves.toBeNumber();
   expectTypeOf(root.lock(redis, (handle) => handle.signal.aborted, config)).resolves.toBeBoolean();
   expectTypeOf(root.lock(unfenced, async () => "x", { key: "k" })).resolves.toBeString();
-  expectTypeOf(root.lock(root.withTelemetry(unfenced, { onEvent() {} }), (handle) => handle.lockId, { key: "k" })).resolves.toBeString();
+  expectTypeOf(
+    root.lock(root.withTelemetry(unfenced, { onEvent() {} }), (handle) => handle.lockId, { key: "k" }),
+  ).resolves.toBeString();
   expectTypeOf(lockFunction((handle) => handle.fence, { key: "k" })).resolves.toBeString();
-  expectTypeOf(lockFunction((handle: NativeLockHandle & AcquireOk<BackendCapabilities>) => handle.lockId, { key: "k" })).resolves.toBeString();
+  expectTypeOf(
+    lockFunction((handle: NativeLockHandle & AcquireOk<BackendCapabilities>) => handle.lockId, { key: "k" }),
+  ).resolves.toBeString();
   expectTypeOf(lockFunction.close()).resolves.toBeVoid();
   // @ts-expect-error the key is needed
   await lockFunction(() => {}, {});
@@ -140,7 +152,9 @@ export const own: LockBackend<Unfenced> = {
   lookup: async () => null,
 };
 expectTypeOf(common.createAutoLock(own)).parameter(0).parameters.toEqualTypeOf<[]>();
-expectTypeOf(common.createDisposableHandle<RedisCapabilities>(redis, {} as AcquireOk<RedisCapabilities>, "k")).toEqualTypeOf<AsyncLock<RedisCapabilities>>();
+expectTypeOf(common.createDisposableHandle<RedisCapabilities>(redis, {} as AcquireOk<RedisCapabilities>, "k")).toEqualTypeOf<
+  AsyncLock<RedisCapabilities>
+>();
 expectTypeOf(common.acquireHandle(redis, { key: "k", ttlMs: 1 })).resolves.toEqualTypeOf<
   AsyncLock<RedisCapabilities> | { ok: false; reason: "locked" }
 >();

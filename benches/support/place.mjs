@@ -9,7 +9,13 @@ export function temporaryDirectory() {
   return path
 }
 
-const KINDS = new Map([[0xef53, 'ext4'], [0x01021994, 'tmpfs'], [0x9123683e, 'btrfs'], [0x58465342, 'xfs'], [0x794c7630, 'overlayfs']])
+const KINDS = new Map([
+  [0xef53, 'ext4'],
+  [0x01021994, 'tmpfs'],
+  [0x9123683e, 'btrfs'],
+  [0x58465342, 'xfs'],
+  [0x794c7630, 'overlayfs']
+])
 
 /** The filesystem that a directory is on, as figures depend on it. */
 export function filesystem(dir) {

@@ -9,7 +9,10 @@ assert.equal(await billOnce(lock, 42), "billed 42");
 
 const busy = lock(() => new Promise((resolve) => setTimeout(resolve, 500)), { key: "bill:42" });
 const acquisition = { timeoutMs: 50 };
-await assert.rejects(lock(() => "never", { key: "bill:42", acquisition }), { code: "AcquisitionTimeout" });
+await assert.rejects(
+  lock(() => "never", { key: "bill:42", acquisition }),
+  { code: "AcquisitionTimeout" },
+);
 await busy;
 await lock.close();
 console.log("ok");

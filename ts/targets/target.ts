@@ -69,4 +69,3 @@ export function describe(value: unknown): string {
   const name = (value as object).constructor?.name;
   return name && name !== "Object" ? `an instance of ${name}` : "an object";
 }
-

@@ -20,7 +20,10 @@ const actions = {
   end({ how }) {
     clearInterval(busy)
     if (how === 'process.exit()') process.exit(0)
-    if (how === 'an uncaught error') setImmediate(() => { throw new Error('on purpose') })
+    if (how === 'an uncaught error')
+      setImmediate(() => {
+        throw new Error('on purpose')
+      })
   }
 }
 

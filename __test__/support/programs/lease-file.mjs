@@ -3,8 +3,7 @@ import { FileLock } from 'syncguard/file'
 import { config, hear, say } from '../child.mjs'
 import { block } from '../wait.mjs'
 
-const lockOf = (path) =>
-  new FileLock(path, { ...config.options, onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held }) })
+const lockOf = (path) => new FileLock(path, { ...config.options, onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held }) })
 const file = lockOf(config.path)
 const won = []
 const busy = setInterval(() => {}, 1 << 30)
@@ -45,7 +44,10 @@ const actions = {
   async end({ how }) {
     clearInterval(busy)
     if (how === 'process.exit()') process.exit(0)
-    if (how === 'an uncaught error') setImmediate(() => { throw new Error('on purpose') })
+    if (how === 'an uncaught error')
+      setImmediate(() => {
+        throw new Error('on purpose')
+      })
   }
 }
 

@@ -39,8 +39,7 @@ async function turn(waiter, { key, holdMs = 1, ttlMs = 5000, acquisition, autoEx
   if (line) say({ is: 'turn', ...line, ...texts(line) })
 }
 
-const texts = ({ called, returned, deadline, released }) =>
-  Object.fromEntries(Object.entries({ called, returned, deadline, released }).map(([name, ns]) => [name, ns?.toString()]))
+const texts = ({ called, returned, deadline, released }) => Object.fromEntries(Object.entries({ called, returned, deadline, released }).map(([name, ns]) => [name, ns?.toString()]))
 
 async function contend(message) {
   const { waiters = 1, turns = Infinity, forMs = Infinity } = message
