@@ -3,11 +3,12 @@
 use redis::Commands;
 use rustix::process::Signal;
 use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Yield};
-use syncguard::lock::{Code, Error, Outcome};
+use syncguard::lock::{Code, Error, Outcome, redis_cluster_keys};
 use syncguard::stores::redis::{RedisBackend, RedisConfig};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};
 
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::{assert_done, assert_held, backend, granted, key, request, settings, take, ttl};
 
@@ -201,4 +202,39 @@ fn the_number_is_checked() {
             assert!(error.code() == Code::InvalidArgument && error.message().contains("replicas"), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn in_a_cluster_it_is_the_replicas_of_the_keys_own_node_that_count() {
+    let mut cluster = RedisCluster::start();
+    let node_of = |cluster: &RedisCluster, name: &str| {
+        cluster.owner(&redis_cluster_keys("syncguard", &key(name)).unwrap().lock)
+    };
+    let node = node_of(&cluster, "a");
+    let elsewhere = (0..100)
+        .map(|n| format!("b{n}"))
+        .find(|name| node_of(&cluster, name) != node)
+        .expect("three nodes share the keys");
+    cluster.add_replica(node);
+    let backend = soon_needing(1, &cluster.url());
+    let owner = Owner::from(take(&backend, "a").await);
+    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let replica = cluster.nodes.last().expect("the replica");
+    let expiry = || -> i64 {
+        let mut client = replica.client();
+        redis::cmd("READONLY").exec(&mut client).unwrap();
+        client.pttl(&lock).unwrap()
+    };
+    assert!(expiry() > 0, "at once");
+    assert_done(&backend.extend(&owner, ttl(90_000)).await.unwrap());
+    assert!(expiry() > 60_000, "at once");
+    // Its node has none.
+    assert_too_few(&backend.acquire(&request(&elsewhere)).await.unwrap_err(), Outcome::NotApplied);
+    assert!(!backend.is_locked(&key(&elsewhere)).await.unwrap(), "the key is free");
+    replica.signal(Signal::STOP);
+    assert_too_few(&backend.extend(&owner, ttl(30_000)).await.unwrap_err(), Outcome::Unknown);
+    assert_done(&backend.release(&owner).await.unwrap());
+    assert_too_few(&backend.acquire(&request("a")).await.unwrap_err(), Outcome::NotApplied);
+    replica.signal(Signal::CONT);
+    take(&backend, "a").await;
 }
