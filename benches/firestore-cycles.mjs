@@ -40,7 +40,7 @@ const contenders = [
       })
       await client.runTransaction(async (transaction) => {
         const found = await transaction.get(locks.where('lockId', '==', lockId).limit(1))
-        found.docs.forEach((document) => transaction.delete(document.ref))
+        for (const document of found.docs) transaction.delete(document.ref)
       })
     }
   }

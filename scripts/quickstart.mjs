@@ -47,7 +47,7 @@ class Screen {
   show(who, state, note = '') {
     this.#states[who] = state
     const time = ((performance.now() - this.#start) / 1000).toFixed(1)
-    const cells = this.#states.map((each, i) => {
+    const cells = this.#states.map((each) => {
       const text = cell(each)
       if (each.startsWith('INSIDE')) return colour('1;32', text)
       return colour(each.startsWith('KILLED') ? '1;31' : '2', text)
@@ -62,7 +62,9 @@ const cell = (text) => text.padEnd(WIDTH)
 async function fight(screen) {
   const contender = fileURLToPath(new URL('quickstart-contender.mjs', import.meta.url))
   const children = NAMES.map(() => fork(contender, [String(TURNS)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
-  process.once('exit', () => children.forEach((child) => child.kill('SIGKILL')))
+  process.once('exit', () => {
+    for (const child of children) child.kill('SIGKILL')
+  })
   const turns = []
   let inside
   let killed = false

@@ -1,5 +1,5 @@
 import { Releasable, type Disposal, refusal } from "./disposal.js";
-import { errorOf, isFailure, LockError } from "./errors.js";
+import { errorOf, isFailure, type LockError } from "./errors.js";
 import { hold, leases, letGo, type LossListener } from "./environment.js";
 import type { Client, Failure, Grant } from "./native.js";
 import { cancellable, quietly, refuseAborted, signalOf } from "./signals.js";
@@ -145,6 +145,7 @@ export class Lease extends Releasable implements LossListener {
 }
 
 /** Answers the object it is given, so that a subclass's private fields end up on that one. */
+// biome-ignore lint/complexity/useArrowFunction: an arrow function is no constructor.
 const Given = function (object: object) {
   return object;
 } as unknown as new (

@@ -184,6 +184,7 @@ export function lock<T, C extends BackendCapabilities>(
 ): Promise<T>;
 export async function lock<T, C extends BackendCapabilities>(
   backend: LockBackend<C>,
+  // biome-ignore lint/suspicious/noExplicitAny: no caller sees it, and it has to fit each overload's handle.
   fn: (handle: any) => Promise<T> | T,
   config: LockConfig & { acquisition?: AcquisitionOptions },
 ): Promise<T> {

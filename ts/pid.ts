@@ -53,6 +53,7 @@ const nothing: GuardCleanup = async (done) => done?.(null);
  */
 export function guard(dir: string, name: string): Promise<GuardHandle>;
 export function guard(dir: string, name: string, callback: GuardCallback): void;
+// biome-ignore lint/suspicious/noConfusingVoidType: the two answers of the overloads; one of them is none.
 export function guard(dir: string, name: string, callback?: GuardCallback): Promise<GuardHandle> | void {
   if (callback === undefined) return start(dir, name);
   if (typeof callback !== "function") throw invalid(`callback must be a function; ${describe(callback)} was given`);

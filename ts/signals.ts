@@ -85,7 +85,10 @@ export function joinSignals(
   const abort = () => both.abort((first.aborted ? first : second).reason);
   if (first.aborted || second.aborted) abort();
   const leaves = [follow(first, abort), follow(second, abort)];
-  return { signal: both.signal, leave: () => leaves.forEach((leave) => leave()) };
+  const leave = () => {
+    for (const each of leaves) each();
+  };
+  return { signal: both.signal, leave };
 }
 
 /**

@@ -46,8 +46,9 @@ export function withTelemetry<C extends BackendCapabilities>(
 export function withTelemetry<C extends BackendCapabilities>(backend: LockBackend<C>, options: TelemetryOptions): LockBackend<C>;
 export function withTelemetry<C extends BackendCapabilities>(backend: LockBackend<C>, options: TelemetryOptions): LockBackend<C> {
   requireBackend(backend, "acquire", "release", "extend", "isLocked", "lookup");
-  const onEvent = callback("onEvent", own(options, "onEvent"));
-  if (onEvent === undefined) throw invalid("onEvent must be a function; none was given");
+  const given = callback("onEvent", own(options, "onEvent"));
+  if (given === undefined) throw invalid("onEvent must be a function; none was given");
+  const onEvent = given;
   const includeRaw = own(options, "includeRaw");
 
   function emit(type: string, startedAt: number, names: Names, outcome: Partial<LockEvent>): void {
@@ -55,7 +56,7 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
       const event = { type, ...hashes(names), ...outcome } as LockEvent;
       event.durationMs = Math.round(performance.now() - startedAt);
       if (allowsRaw(includeRaw, event)) Object.assign(event, rawNames(names));
-      return onEvent!(event);
+      return onEvent(event);
     });
   }
 

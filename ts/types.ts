@@ -80,7 +80,8 @@ export type AcquireOk<C> = { ok: true; lockId: string; expiresAtMs: number } & (
   supportsFencing: true;
 }
   ? { fence: Fence }
-  : {});
+  : // biome-ignore lint/complexity/noBannedTypes: nothing more, and `object` or a record would show in the public types.
+    {});
 
 /** The answer to one attempt to take a lock. */
 export type AcquireResult<C> = AcquireOk<C> | { ok: false; reason: "locked" };
@@ -137,6 +138,7 @@ export type LockInfo<C> = {
   lockIdHash: HashId;
   expiresAtMs: number;
   acquiredAtMs: number;
+  // biome-ignore lint/complexity/noBannedTypes: as above.
 } & (C extends { supportsFencing: true } ? { fence: Fence } : {});
 
 /** A lease with its key and lock id, which is a secret. */

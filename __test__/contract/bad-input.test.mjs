@@ -15,7 +15,7 @@ const badKeys = {
   'a String object': Object('key'),
   'the empty text': '',
   '513 bytes': 'k'.repeat(513),
-  '513 bytes of two-byte letters': 'é'.repeat(256) + 'k',
+  '513 bytes of two-byte letters': `${'é'.repeat(256)}k`,
   'more than 512 bytes only after NFC': '\u0958'.repeat(86), // 3 bytes each, 6 as NFC
   'U+0000': 'a\u0000b',
   'a lone high surrogate': 'a\ud800b',

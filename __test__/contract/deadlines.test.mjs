@@ -161,10 +161,9 @@ eachBackend(
       await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
       const key = uniqueKey('swallowed')
       const swallowed = proxy.swallowReplyTo(fixture.inGrant(key))
-      let seen
       const work = lock(backend, ({ lockId, fence }) => ({ lockId, fence }), { key, ttlMs: 30_000, acquisition: { timeoutMs: 4000, retryDelayMs: 30 } })
       await swallowed
-      seen = await getByKeyRaw(fixture.observer, key)
+      const seen = await getByKeyRaw(fixture.observer, key)
       assert.ok(seen, 'the lost attempt was granted at the store')
       const reclaimed = await work
       assert.deepEqual(reclaimed, { lockId: seen.lockId, fence: seen.fence })

@@ -37,7 +37,9 @@ const alive = setInterval(() => {}, 1 << 30)
 after(() => clearInterval(alive))
 /** And what a failed test left running would. */
 const started = []
-after(() => started.forEach((program) => program.kill()))
+after(() => {
+  for (const program of started) program.kill()
+})
 
 const newPath = () => join(temporaryDirectory('lease'), 'lease')
 const read = (path) => readFileSync(path, 'utf8')

@@ -30,7 +30,9 @@ const called = (dir, as) =>
 
 /** What a failed test left running would keep this process alive. */
 const started = []
-after(() => started.forEach((program) => program.kill()))
+after(() => {
+  for (const program of started) program.kill()
+})
 
 async function prepare(dir) {
   const program = startProgram('instance', { dir, name })

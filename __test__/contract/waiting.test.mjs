@@ -135,6 +135,7 @@ eachBackend((fixture) => {
 /** The turns, per process, since every process has had one: a slow start is no unfairness. */
 function together(turns) {
   if (turns.some(({ length }) => length === 0)) return []
+  // biome-ignore lint/complexity/useMathMinMax: Math.max refuses a BigInt.
   const since = turns.map(([first]) => BigInt(first.returned)).reduce((a, b) => (a > b ? a : b))
   return turns.map((ofProcess) => ofProcess.filter(({ returned }) => BigInt(returned) > since))
 }

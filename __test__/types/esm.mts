@@ -1,7 +1,7 @@
 // The same types by `import` in an ES module (surface.ts is CommonJS), and one LockError for both.
 import { expectTypeOf } from "expect-type";
-import * as root from "syncguard";
-import * as common from "syncguard/common";
+import type * as root from "syncguard";
+import type * as common from "syncguard/common";
 import * as file from "syncguard/file";
 import * as postgres from "syncguard/postgres";
 import * as redis from "syncguard/redis";

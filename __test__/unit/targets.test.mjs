@@ -113,7 +113,6 @@ for (const version of ['ioredis5', 'ioredis6']) {
 
   test(`${version}: what can't be adopted is named`, () => {
     class Connector {
-      constructor() {}
       check() {
         return true
       }

@@ -65,7 +65,7 @@ export function table(title, rows) {
   const columns = Object.keys(rows[0])
   const cells = [columns, ...rows.map((row) => columns.map((column) => String(row[column])))]
   const widths = columns.map((_, i) => Math.max(...cells.map((line) => line[i].length)))
-  for (const line of cells) console.log('  ' + line.map((cell, i) => cell.padEnd(widths[i])).join('  '))
+  for (const line of cells) console.log(`  ${line.map((cell, i) => cell.padEnd(widths[i])).join('  ')}`)
 }
 
 export const round = (number, digits = 2) => Number(number.toFixed(digits))

@@ -1,7 +1,7 @@
 import { lock, LockError, type Fence, type LockBackend } from "syncguard";
 import { createRedisBackend, type RedisCapabilities } from "syncguard/redis";
 
-const backend: LockBackend<RedisCapabilities> = createRedisBackend(process.env.REDIS_URL!);
+const backend: LockBackend<RedisCapabilities> = createRedisBackend(process.env.REDIS_URL ?? "");
 
 const result = await lock(
   backend,
