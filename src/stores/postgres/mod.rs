@@ -29,7 +29,6 @@ mod statements;
 mod stream;
 mod tables;
 mod tls;
-mod verify;
 mod wake;
 mod watchers;
 

@@ -118,14 +118,10 @@ impl Session {
                 if config.tls.direct {
                     settings.ssl_negotiation(SslNegotiation::Direct);
                 }
-                let tls = config.tls.clone();
-                let name = tls.server_name.clone().unwrap_or_else(|| name.clone());
-                // Files are read in there.
-                let client_config = tokio::task::spawn_blocking(move || tls.client_config())
-                    .await
-                    .map_err(|error| Error::internal("TLS can't be set up").because(error))??;
+                let name = config.tls.server_name.as_ref().unwrap_or(name);
+                let client_config = config.tls.client_config().await?;
                 let mut connector = MakeRustlsConnect::new(client_config);
-                let connector = MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut connector, &name)
+                let connector = MakeTlsConnect::<Box<dyn Stream>>::make_tls_connect(&mut connector, name)
                     .unwrap_or_else(|never| match never {});
                 let opened = settings.connect_raw(stream, connector).boxed().await;
                 let (client, connection) = opened.map_err(|error| error::of_connect(&place, &error))?;

@@ -2,53 +2,47 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use crate::lock::{Error, Result};
+use crate::stores::net::pem::{BadPem, Flaw, Pem, Purpose};
+use crate::stores::net::tls::{self as net, Identity, Problem, Verify};
 use crate::stores::target::Settings;
 
 /// How to trust the server and what to show it. `Debug` shows no key.
 #[derive(Clone, Default)]
 pub(super) struct Tls {
-    /// The trusted authorities; the system's when there are none.
-    authorities: Option<Pem>,
-    /// A certificate and its key.
-    identity: Option<(Pem, Pem)>,
+    common: net::Tls,
+    names: PemNames,
     server_name: Option<String>,
-    accept_any_certificate: bool,
     built: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("authorities", &self.authorities.is_some())
-            .field("identity", &self.identity.is_some())
+            .field("common", &self.common)
             .field("server_name", &self.server_name)
-            .field("accept_any_certificate", &self.accept_any_certificate)
             .finish_non_exhaustive()
     }
 }
 
-/// A text in PEM form, or the file that holds it, which is read at the first connect.
+/// A text in PEM form, or the file that holds it, with what the user calls it.
 #[derive(Clone)]
-pub(super) struct Pem {
-    /// What the user calls it.
+pub(super) struct NamedPem {
     name: &'static str,
-    source: Source,
+    pem: Pem,
 }
 
-#[derive(Clone)]
-enum Source {
-    Text(Arc<[u8]>),
-    File(PathBuf),
+/// What the user calls each text in PEM form that was given.
+#[derive(Clone, Copy, Default)]
+struct PemNames {
+    ca: &'static str,
+    cert: &'static str,
+    key: &'static str,
 }
 
 /// What the facts about TLS to one kind of server are called.
@@ -83,13 +77,15 @@ impl Tls {
     /// there is to be no TLS.
     pub(super) fn from_facts(facts: &mut Settings, names: &FactNames) -> Result<Option<Option<Tls>>> {
         let flag = facts.take_flag(names.flag)?;
-        let ca = facts.take_bytes(names.ca)?.map(|text| Pem::text(names.ca, text));
-        let cert = facts.take_bytes(names.cert)?.map(|text| Pem::text(names.cert, text));
-        let key = facts.take_bytes(names.key)?.map(|text| Pem::text(names.key, text));
+        let ca = facts.take_bytes(names.ca)?.map(|text| NamedPem::text(names.ca, text));
+        let cert = facts.take_bytes(names.cert)?.map(|text| NamedPem::text(names.cert, text));
+        let key = facts.take_bytes(names.key)?.map(|text| NamedPem::text(names.key, text));
         let server_name = facts.take_text(names.server_name)?;
         let verify = facts.take_flag(names.verify)?;
         let mut tls = Tls::new(ca, cert, key, names.server_name, server_name)?;
-        tls.accept_any_certificate = verify == Some(false);
+        if verify == Some(false) {
+            tls.common.verify = Verify::Nothing;
+        }
         match (flag, tls.says_something() || verify.is_some()) {
             (None, false) => Ok(None),
             (Some(false), false) => Ok(Some(None)),
@@ -98,50 +94,43 @@ impl Tls {
                 names.flag
             ))),
             _ => {
-                tls.check()?;
+                tls.common.check().map_err(|bad| tls.names.told(bad))?;
                 Ok(Some(Some(tls)))
             }
         }
     }
 
     pub(super) fn new(
-        ca: Option<Pem>,
-        cert: Option<Pem>,
-        key: Option<Pem>,
+        ca: Option<NamedPem>,
+        cert: Option<NamedPem>,
+        key: Option<NamedPem>,
         name: &str,
         server_name: Option<String>,
     ) -> Result<Tls> {
+        let mut names = PemNames::default();
+        let authorities = ca.map(|ca| {
+            names.ca = ca.name;
+            ca.pem
+        });
         let identity = match (cert, key) {
             (None, None) => None,
-            (Some(cert), Some(key)) => Some((cert, key)),
-            (Some(Pem { name, .. }), None) | (None, Some(Pem { name, .. })) => {
+            (Some(cert), Some(key)) => {
+                (names.cert, names.key) = (cert.name, key.name);
+                Some(Identity { certificate: cert.pem, key: key.pem })
+            }
+            (Some(NamedPem { name, .. }), None) | (None, Some(NamedPem { name, .. })) => {
                 return Err(Error::invalid(format!(
                     "a client's certificate and its key belong together, but only {name} is given"
                 )));
             }
         };
-        let server_name = server_name.filter(|name| !name.is_empty());
-        if let Some(given) = &server_name {
-            ServerName::try_from(given.as_str())
-                .map_err(|_| Error::invalid(format!("{name} must be a host name or an IP address")))?;
-        }
-        Ok(Tls { authorities: ca, identity, server_name, ..Tls::default() })
+        let server_name = net::server_name(name, server_name)?;
+        let common = net::Tls { authorities, identity, ..net::Tls::default() };
+        Ok(Tls { common, names, server_name, built: Arc::default() })
     }
 
     pub(super) fn says_something(&self) -> bool {
-        self.authorities.is_some() || self.identity.is_some() || self.server_name.is_some()
-    }
-
-    /// Reads what was given as text, so that what is wrong with it is said at once.
-    fn check(&self) -> Result<()> {
-        if let Some(ca) = &self.authorities {
-            ca.certificates()?;
-        }
-        if let Some((cert, key)) = &self.identity {
-            cert.certificates()?;
-            key.private_key()?;
-        }
-        Ok(())
+        self.common.authorities.is_some() || self.common.identity.is_some() || self.server_name.is_some()
     }
 
     /// The name that the certificate must be for.
@@ -151,129 +140,56 @@ impl Tls {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
     }
 
-    /// Built once. Reads the system's certificates where no authority was given, hence off this thread.
+    /// Built once, at the first connect.
     pub(super) async fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.built.get() {
             return Ok(config.clone());
         }
-        let tls = self.clone();
-        let config = tokio::task::spawn_blocking(move || tls.build()).await.map_err(io::Error::other)??;
+        let config = self.common.client_config().await.map_err(|problem| self.names.failed(problem))?;
         Ok(self.built.get_or_init(|| Arc::new(config)).clone())
     }
+}
 
-    fn build(&self) -> io::Result<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let builder = if self.accept_any_certificate {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
-        } else {
-            builder.with_root_certificates(self.roots()?)
+impl NamedPem {
+    fn text(name: &'static str, text: Vec<u8>) -> NamedPem {
+        NamedPem { name, pem: Pem::Given(text.into()) }
+    }
+
+    pub(super) fn file(name: &'static str, path: String) -> NamedPem {
+        NamedPem { name, pem: Pem::File(path.into()) }
+    }
+}
+
+impl PemNames {
+    fn told(&self, BadPem { purpose, flaw }: BadPem) -> Error {
+        let (name, holds) = match purpose {
+            Purpose::Authorities => (self.ca, "certificates"),
+            Purpose::Certificate => (self.cert, "certificates"),
+            Purpose::Key => (self.key, "an unencrypted private key"),
         };
-        match &self.identity {
-            None => Ok(builder.with_no_client_auth()),
-            Some((cert, key)) => builder
-                .with_client_auth_cert(
-                    cert.certificates().map_err(io::Error::other)?,
-                    key.private_key().map_err(io::Error::other)?,
-                )
-                .map_err(|_| {
-                    let message = format!("{} and {} do not belong together", cert.name, key.name);
-                    io::Error::other(Error::invalid(message))
-                }),
-        }
-    }
-
-    fn roots(&self) -> io::Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        match &self.authorities {
-            // Some of a system's certificates may be unreadable; those that are not decide.
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-            Some(authorities) => {
-                for authority in authorities.certificates().map_err(io::Error::other)? {
-                    roots.add(authority).map_err(io::Error::other)?;
-                }
-            }
-        }
-        if roots.is_empty() {
-            return Err(io::Error::other("the system trusts no certificate authority; give one as tls.ca"));
-        }
-        Ok(roots)
-    }
-}
-
-impl Pem {
-    fn text(name: &'static str, text: Vec<u8>) -> Pem {
-        Pem { name, source: Source::Text(text.into()) }
-    }
-
-    pub(super) fn file(name: &'static str, path: String) -> Pem {
-        Pem { name, source: Source::File(path.into()) }
-    }
-
-    fn read(&self) -> Result<Arc<[u8]>> {
-        match &self.source {
-            Source::Text(text) => Ok(text.clone()),
-            Source::File(path) => std::fs::read(path).map(Arc::from).map_err(|error| {
-                Error::invalid(format!("{} names the file {path:?}, which cannot be read", self.name))
+        match flaw {
+            Flaw::Malformed => Error::invalid(format!("{name} must hold {holds} in PEM form")),
+            Flaw::Unreadable(path, error) => {
+                Error::invalid(format!("{name} names the file {path:?}, which cannot be read"))
                     .because(error.to_string())
-            }),
+            }
         }
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
-        let wrong = || Error::invalid(format!("{} must hold certificates in PEM form", self.name));
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.read()?)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|_| wrong())?;
-        if certificates.is_empty() { Err(wrong()) } else { Ok(certificates) }
-    }
-
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_slice(&self.read()?).map_err(|_| {
-            Error::invalid(format!("{} must hold an unencrypted private key in PEM form", self.name))
-        })
-    }
-}
-
-/// For `rejectUnauthorized: false` only: no certificate is checked, so anybody can play the server.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    /// As an error of the connect, which a later look tells apart by what is in it.
+    fn failed(&self, problem: Problem) -> io::Error {
+        match problem {
+            Problem::Pem(bad) => io::Error::other(self.told(bad)),
+            Problem::Authority(error) => io::Error::other(error),
+            Problem::Authorities(error) => io::Error::other(error),
+            Problem::NoAuthority => {
+                io::Error::other("the system trusts no certificate authority; give one as tls.ca")
+            }
+            Problem::Identity(_) => {
+                let message = format!("{} and {} do not belong together", self.cert, self.key);
+                io::Error::other(Error::invalid(message))
+            }
+            Problem::SetUp(error) => io::Error::other(error),
+        }
     }
 }

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::config::{DEFAULT_PORT, SENTINEL_PORT};
 use super::endpoint::{Address, Endpoint, MasterName};
-use super::tls::{Pem, Tls};
+use super::tls::{NamedPem, Tls};
 use crate::lock::{Error, Result};
 
 /// What a URL says. Holds a password: not for printing.
@@ -23,16 +23,16 @@ pub(super) struct ParsedUrl {
 #[derive(Default)]
 struct Query {
     db: Option<u32>,
-    ca: Option<Pem>,
-    cert: Option<Pem>,
-    key: Option<Pem>,
+    ca: Option<NamedPem>,
+    cert: Option<NamedPem>,
+    key: Option<NamedPem>,
     server_name: Option<String>,
     sentinel_username: Option<String>,
     sentinel_password: Option<String>,
     sentinel_tls: Option<bool>,
-    sentinel_ca: Option<Pem>,
-    sentinel_cert: Option<Pem>,
-    sentinel_key: Option<Pem>,
+    sentinel_ca: Option<NamedPem>,
+    sentinel_cert: Option<NamedPem>,
+    sentinel_key: Option<NamedPem>,
     sentinel_server_name: Option<String>,
 }
 
@@ -201,11 +201,11 @@ impl Query {
     }
 }
 
-fn file(name: &'static str, path: String) -> Result<Pem> {
+fn file(name: &'static str, path: String) -> Result<NamedPem> {
     if path.is_empty() {
         return Err(malformed(&format!("its parameter {name} must be the path of a file in PEM form")));
     }
-    Ok(Pem::file(name, path))
+    Ok(NamedPem::file(name, path))
 }
 
 fn flag(name: &str, text: &str) -> Result<bool> {

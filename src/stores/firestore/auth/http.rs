@@ -7,8 +7,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -17,6 +17,7 @@ use url::{Host, Url};
 
 use super::Token;
 use crate::lock::{Code, Error, Result};
+use crate::stores::net::tls as net;
 use crate::stores::target::Secret;
 
 /// No reply about a token is longer.
@@ -175,12 +176,10 @@ fn tls() -> Result<Arc<ClientConfig>> {
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(net::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal("TLS can't be set up").because(error))?
-        .with_root_certificates(roots)
+        .with_root_certificates(net::system_roots())
         .with_no_client_auth();
     Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }

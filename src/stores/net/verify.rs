@@ -1,4 +1,4 @@
-//! The two weaker ways to look at a certificate, for the modes that ask for them by name.
+//! The two weaker ways to look at a certificate, for those who ask for them by name.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// For `prefer` and `require`: encrypted, but anybody can play the server.
+/// Nothing is checked: encrypted, but anybody can play the server.
 #[derive(Debug)]
 pub(super) struct AnyCertificate(pub(super) Arc<CryptoProvider>);
 
@@ -47,7 +47,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// For `verify-ca`: everything is checked except whose name the certificate bears.
+/// Everything is checked except whose name the certificate bears.
 #[derive(Debug)]
 pub(super) struct AnyName(pub(super) Arc<WebPkiServerVerifier>);
 
