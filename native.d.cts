@@ -1,16 +1,30 @@
 /* The records that cross the boundary; src/node/outcome.rs makes them. Internal: not part of the public API. */
+export type ErrorCode =
+  | 'ServiceUnavailable'
+  | 'AuthFailed'
+  | 'InvalidArgument'
+  | 'RateLimited'
+  | 'NetworkTimeout'
+  | 'AcquisitionTimeout'
+  | 'Aborted'
+  | 'Internal'
+  | 'LeaseLost'
+/** What a native call answers in place of throwing; TypeScript makes a `LockError` of it. */
 export type Failure = {
   failed: true
-  code: 'ServiceUnavailable' | 'AuthFailed' | 'InvalidArgument' | 'RateLimited' | 'NetworkTimeout' | 'AcquisitionTimeout' | 'Aborted' | 'Internal' | 'LeaseLost'
+  code: ErrorCode
   message: string
   retryable: boolean
   outcome: 'not-applied' | 'unknown'
   cause?: string
+  /** Rethrow the very error that the JavaScript adapter keeps under this number. */
   foreign?: number
+  /** Who holds a lease file, or is the one instance. */
   holder?: { pid?: number; host?: string; sinceMs?: number; commandLine?: string }
 }
 export type Grant = { ok: true; lockId: string; expiresAtMs: number; fence: string }
-export type Refused = { ok: false; reason: 'expired' | 'not-found' }
+export type RefusalReason = 'expired' | 'not-found'
+export type Refused = { ok: false; reason: RefusalReason }
 export type LeaseRecord = { key: string; lockId: string; expiresAtMs: number; acquiredAtMs: number; fence: string }
 export type Policy = {
   timeoutMs: number
@@ -21,22 +35,34 @@ export type Policy = {
   wait: 'notify' | 'poll'
 }
 export type Constants = {
-  MAX_KEY_LENGTH_BYTES: number
-  TIME_TOLERANCE_MS: number
+  MAX_KEY_LENGTH_BYTES: 512
+  TIME_TOLERANCE_MS: 1000
   BACKEND_DEFAULTS: { ttlMs: number }
-  LOCK_DEFAULTS: { maxRetries: number; retryDelayMs: number; timeoutMs: number; backoff: 'exponential' | 'fixed'; jitter: 'equal' | 'full' | 'none' }
+  LOCK_DEFAULTS: Omit<Policy, 'wait'>
   BACKEND_LIMITS: { REDIS: number; POSTGRES: number; FIRESTORE: number }
   RESERVE_BYTES: { REDIS: number; POSTGRES: number; FIRESTORE: number }
   FENCE_THRESHOLDS: { MAX: string; WARN: string }
 }
+export type Kind = 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default'
 export type BackendInfo = {
-  backend: 'redis' | 'postgres' | 'firestore' | 'file'
+  backend: Exclude<Kind, 'default'>
   supportsFencing: true
   timeAuthority: 'server' | 'client'
   disposeTimeoutMs?: number
 }
 export type MaybeCancel = Cancel | null
-export type Entries = Array<[name: string, value: string | number | boolean | Uint8Array | { type: string }]>
+/** Settings by name, as a user gave them; what no setting can be is `{ type: "a function" }`. */
+export type Entries = Array<[name: string, value: EntryValue]>
+export type EntryValue = string | number | boolean | Uint8Array | { type: string }
+/** Hears of the native side's events. */
+export type Dispatch = (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void
+/** What TypeScript answers to an event that carries a call number. */
+export type Settlement =
+  | { granted: true; expiresAtMs: number }
+  | { granted: false }
+  | { ok: boolean; reason?: string }
+  | { text: string; user?: string }
+  | Failure
 
 /**
  * Which binding artifact the generated loader actually loaded: `'native'` for
@@ -49,7 +75,7 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** What everything of a copy hangs on. */
 export declare class Attachment {
   /** Answers an event that carries a call number. */
-  settle(call: number, result: unknown): void
+  settle(call: number, result: Settlement): void
   /** Whether somebody waits to hear of an event: then the copy must not be collected. */
   hold(hold: boolean): void
   /** The acquisition loop over a JavaScript backend. */
@@ -61,7 +87,7 @@ export declare class Attachment {
   /** Claims nothing yet. */
   singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
   /** A backend with its engine; no I/O yet. */
-  open(kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
+  open(kind: Kind, target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
   /** Makes the PostgreSQL tables. */
   setupSchema(target: string | Entries, options: Entries, passwordSlot: number | null): Promise<null | Failure>
   /** Crosses the boundary and comes back: the floor of every call, for the benchmark. */
@@ -114,7 +140,7 @@ export declare class SingleInstance {
  * Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
  * leads to all of the copy: who attaches keeps it for as long as the attachment.
  */
-export declare function attach(dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean): Attachment
+export declare function attach(dispatch: Dispatch, worker: boolean): Attachment
 
 export declare function checkTime(name: string, ms: unknown): null | Failure
 

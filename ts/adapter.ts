@@ -136,26 +136,26 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
     this.thrown.set(foreign, error);
     const lockError = asLockError(error);
     const code = lockError?.code ?? "Internal";
-    const retryable = lockError?.context?.retryable ?? RETRYABLE.has(code);
+    const retryable = lockError?.context?.retryable ?? RETRYABLE[code];
     const outcome = lockError?.context?.outcome ?? (code === "NetworkTimeout" ? "unknown" : "not-applied");
     return { failed: true, code, message: "the backend's own error", retryable, outcome, foreign };
   }
 }
 
 /** What a LockError says about retries where its context does not. */
-const RETRYABLE: ReadonlySet<LockErrorCode> = new Set<LockErrorCode>(["ServiceUnavailable", "RateLimited"]);
+const RETRYABLE: Readonly<Record<LockErrorCode, boolean>> = {
+  ServiceUnavailable: true,
+  AuthFailed: false,
+  InvalidArgument: false,
+  RateLimited: true,
+  NetworkTimeout: false,
+  AcquisitionTimeout: false,
+  Aborted: false,
+  Internal: false,
+  LeaseLost: false,
+};
 
-const CODES: ReadonlySet<unknown> = new Set<LockErrorCode>([
-  "ServiceUnavailable",
-  "AuthFailed",
-  "InvalidArgument",
-  "RateLimited",
-  "NetworkTimeout",
-  "AcquisitionTimeout",
-  "Aborted",
-  "Internal",
-  "LeaseLost",
-]);
+const CODES: ReadonlySet<unknown> = new Set(Object.keys(RETRYABLE));
 
 /** @internal A LockError, also one of another copy of this package. */
 export function asLockError(error: unknown): LockError | undefined {

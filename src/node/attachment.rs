@@ -25,9 +25,7 @@ impl ObjectFinalize for Attachment {
 
 /// Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
 /// leads to all of the copy: who attaches keeps it for as long as the attachment.
-#[napi(
-    ts_args_type = "dispatch: (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void, worker: boolean"
-)]
+#[napi(ts_args_type = "dispatch: Dispatch, worker: boolean")]
 pub fn attach(dispatch: Unknown<'_>, worker: bool) -> Attachment {
     Attachment { queue: Queue::attach(Value::from(&dispatch), worker) }
 }
@@ -35,7 +33,7 @@ pub fn attach(dispatch: Unknown<'_>, worker: bool) -> Attachment {
 #[napi]
 impl Attachment {
     /// Answers an event that carries a call number.
-    #[napi]
+    #[napi(ts_args_type = "call: number, result: Settlement")]
     pub fn settle(&self, call: u32, result: Unknown<'_>) {
         self.queue.calls.settle(call, reply(Value::from(&result)));
     }

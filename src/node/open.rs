@@ -27,7 +27,7 @@ use crate::{runtime, settings};
 impl Attachment {
     /// A backend with its engine; no I/O yet.
     #[napi(
-        ts_args_type = "kind: 'redis' | 'postgres' | 'firestore' | 'file' | 'memory' | 'default', target: string | Entries | null, options: Entries, passwordSlot: number | null",
+        ts_args_type = "kind: Kind, target: string | Entries | null, options: Entries, passwordSlot: number | null",
         ts_return_type = "Client | Failure"
     )]
     pub fn open(
