@@ -81,10 +81,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     const attempt = Object.hasOwn(given, ATTEMPT) ? (given[ATTEMPT] as Attempt) : undefined;
     const lockId = attempt !== undefined && attempt.key === key ? attempt.lockId : null;
     refuseAborted(signal, "Acquisition");
-    const answer =
-      signal === undefined
-        ? await client.acquire(null, key, ttlMs, keep, lockId)
-        : await cancellable(signal, (cancel) => client.acquire(cancel, key, ttlMs, keep, lockId));
+    const answer = await cancellable(signal, (cancel) => client.acquire(cancel, key, ttlMs, keep, lockId));
     if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
     if (!answer.ok) return refusedHandle();
     const lease = leaseOf(parts, answer, key as string);
@@ -102,10 +99,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     // A handle's state belongs to its lock id: the release is the handle's own.
     const lease = leaseHere(lockId);
     if (lease !== undefined) return lease.release(signal);
-    const answer =
-      signal === undefined
-        ? await client.release(null, lockId)
-        : await cancellable(signal, (cancel) => client.release(cancel, lockId));
+    const answer = await cancellable(signal, (cancel) => client.release(cancel, lockId));
     if (isFailure(answer)) throw errorOf(answer, { lockId }, signal, "Operation");
     return answer.ok ? { ok: true } : refusal(answer.reason);
   }
@@ -117,10 +111,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     refuseAborted(signal);
     const lease = leaseHere(lockId);
     if (lease !== undefined) return lease.extend(ttlMs, signal);
-    const answer =
-      signal === undefined
-        ? await client.extend(null, lockId, ttlMs, false)
-        : await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, false));
+    const answer = await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, false));
     if (isFailure(answer)) throw errorOf(answer, { lockId }, signal, "Operation");
     return answer.ok ? { ok: true, expiresAtMs: answer.expiresAtMs } : refusal(answer.reason);
   }
@@ -129,10 +120,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     const key = own(opts as { key?: unknown }, "key");
     const signal = signalOf(own(opts as { signal?: unknown }, "signal"));
     refuseAborted(signal);
-    const answer =
-      signal === undefined
-        ? await client.isLocked(null, key)
-        : await cancellable(signal, (cancel) => client.isLocked(cancel, key));
+    const answer = await cancellable(signal, (cancel) => client.isLocked(cancel, key));
     if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Operation");
     return answer;
   }
@@ -144,10 +132,7 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
     refuseAborted(signal);
     const by = key === undefined && lockId !== undefined ? "lockId" : "key";
     const value = by === "key" ? key : lockId;
-    const answer =
-      signal === undefined
-        ? await client.lookup(null, by, value)
-        : await cancellable(signal, (cancel) => client.lookup(cancel, by, value));
+    const answer = await cancellable(signal, (cancel) => client.lookup(cancel, by, value));
     if (isFailure(answer)) throw errorOf(answer, { key, lockId }, signal, "Operation");
     return answer === null ? null : lockInfoOf(answer, capabilities);
   }

@@ -4,7 +4,7 @@ import { callback, requireBackend } from "./checks.js";
 import { type Disposal, Releasable } from "./disposal.js";
 import { invalid, LockError, unwrap } from "./errors.js";
 import { native } from "./native.js";
-import { refuseAborted, signalOf } from "./signals.js";
+import { refuseAborted, signalOf, withSignal } from "./signals.js";
 import type {
   AcquireOk,
   AcquireResult,
@@ -34,12 +34,12 @@ class JavaScriptLease<C extends BackendCapabilities> extends Releasable {
     refuseAborted(signal);
     if (this.ended) return { ok: false };
     const { lockId } = this.disposal;
-    return this.backend.extend(signal === undefined ? { lockId, ttlMs } : { lockId, ttlMs, signal });
+    return this.backend.extend(withSignal({ lockId, ttlMs }, signal));
   }
 
   protected async send(signal: AbortSignal | undefined): Promise<ReleaseResult> {
     const { lockId } = this.disposal;
-    return this.backend.release(signal === undefined ? { lockId } : { lockId, signal });
+    return this.backend.release(withSignal({ lockId }, signal));
   }
 }
 

@@ -83,10 +83,7 @@ export class Lease extends Releasable implements LossListener {
     if (this.ended || this.loss !== undefined) return { ok: false };
     const { client } = this;
     const { lockId } = this.grant;
-    const answer =
-      signal === undefined
-        ? await client.extend(null, lockId, ttlMs, true)
-        : await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, true));
+    const answer = await cancellable(signal, (cancel) => client.extend(cancel, lockId, ttlMs, true));
     if (isFailure(answer)) throw errorOf(answer, this.disposal, signal, "Operation");
     if (answer.ok) return { ok: true, expiresAtMs: answer.expiresAtMs };
     this.lost(LOST);
@@ -121,10 +118,7 @@ export class Lease extends Releasable implements LossListener {
   protected async send(signal: AbortSignal | undefined): Promise<ReleaseResult> {
     const { client } = this;
     const { lockId } = this.grant;
-    const answer =
-      signal === undefined
-        ? await client.release(null, lockId)
-        : await cancellable(signal, (cancel) => client.release(cancel, lockId));
+    const answer = await cancellable(signal, (cancel) => client.release(cancel, lockId));
     if (isFailure(answer)) throw errorOf(answer, this.disposal, signal, "Operation");
     if (answer.ok) return { ok: true };
     this.gone = true;

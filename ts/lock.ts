@@ -80,10 +80,7 @@ async function lockNative<T>(parts: Opened, fn: (handle: HeldLock) => Promise<T>
   const { key, ttlMs, acquisition, signal } = call;
   const keep = keepOf(call.autoExtend);
   const { client } = parts;
-  const answer =
-    signal === undefined
-      ? await client.lock(null, key, ttlMs, acquisition, keep)
-      : await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep));
+  const answer = await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep));
   call.leave();
   if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
   const lease = leaseOf(parts, answer, key, call.onReleaseError);
@@ -115,10 +112,7 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
   const adapter = new Adapter(backend, { key, signal, native: below !== undefined, autoExtend, onReleaseError });
   const { slot } = adapter;
   try {
-    const answer =
-      signal === undefined
-        ? await here.lockForeign(slot, store, inner, null, key, ttlMs, acquisition)
-        : await cancellable(signal, (cancel) => here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition));
+    const answer = await cancellable(signal, (cancel) => here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition));
     if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
     const handle = await adapter.granted(answer.lockId);
     const { lockId } = handle;

@@ -1,6 +1,7 @@
 import { requireBackend } from "./checks.js";
 import type { LeaseRecord } from "./native.js";
 import { hashKey, own } from "./nouns.js";
+import { withSignal } from "./signals.js";
 import type { AcquireOk, AcquireResult, BackendCapabilities, Fence, LockBackend, LockInfo, LockInfoDebug } from "./types.js";
 
 const RAW = Symbol.for("syncguard.rawData");
@@ -57,7 +58,7 @@ export async function getByKey<C extends BackendCapabilities>(
   opts?: { signal?: AbortSignal },
 ): Promise<LockInfo<C> | null> {
   requireBackend(backend, "lookup");
-  return backend.lookup({ key, ...signalIn(opts) });
+  return backend.lookup(withSignal({ key }, own(opts, "signal")));
 }
 
 /** The live lease of a lock id, or `null`. @throws LockError when the store could not be asked. */
@@ -67,7 +68,7 @@ export async function getById<C extends BackendCapabilities>(
   opts?: { signal?: AbortSignal },
 ): Promise<LockInfo<C> | null> {
   requireBackend(backend, "lookup");
-  return backend.lookup({ lockId, ...signalIn(opts) });
+  return backend.lookup(withSignal({ lockId }, own(opts, "signal")));
 }
 
 /**
@@ -112,9 +113,4 @@ export async function owns<C extends BackendCapabilities>(backend: LockBackend<C
 export function hasFence<C extends BackendCapabilities>(result: AcquireResult<C>): result is AcquireOk<C> & { fence: Fence } {
   const { fence } = result as { fence?: unknown };
   return result.ok && typeof fence === "string" && fence !== "";
-}
-
-function signalIn(opts: { signal?: AbortSignal } | undefined): { signal?: AbortSignal } {
-  const signal = own(opts, "signal");
-  return signal === undefined ? {} : { signal };
 }

@@ -2,7 +2,7 @@
 
 import { unwrap } from "./errors.js";
 import { native } from "./native.js";
-import { signalOf } from "./signals.js";
+import { signalOf, withSignal } from "./signals.js";
 import type { AcquisitionOptions, Fence, HashId } from "./types.js";
 
 const constants = native.constants();
@@ -135,8 +135,7 @@ export function mergeAcquisitionConfig(
   options?: AcquisitionOptions,
 ): Required<Omit<AcquisitionOptions, "signal" | "wait">> & { signal?: AbortSignal } {
   const { wait: _, ...merged } = unwrap(native.policy(acquisitionOf(options)));
-  const signal = signalOf(own(options, "signal"));
-  return signal === undefined ? merged : { ...merged, signal };
+  return withSignal(merged, signalOf(own(options, "signal")));
 }
 
 /** @internal A property of its own, so that nothing comes in through a prototype. */

@@ -1,5 +1,5 @@
 import { abortedError, invalid } from "./errors.js";
-import { type Cancel, type Failure, native } from "./native.js";
+import { type MaybeCancel, native } from "./native.js";
 import { describe } from "./targets/target.js";
 
 /**
@@ -47,8 +47,13 @@ function tellFollowers(this: AbortSignal, event: Event): void {
   for (const abort of [...(followers.get(signal) ?? [])]) abort();
 }
 
-/** @internal Makes a native call that the signal cancels. Listens only while the call runs. */
-export async function cancellable<T>(signal: AbortSignal, call: (cancel: Cancel) => Promise<T | Failure>): Promise<T | Failure> {
+/** @internal Makes a native call, which the signal cancels where there is one; where there is none, nothing is added. */
+export function cancellable<T>(signal: AbortSignal | undefined, call: (cancel: MaybeCancel) => Promise<T>): Promise<T> {
+  return signal === undefined ? call(null) : cancelledBy(signal, call);
+}
+
+/** Listens only while the call runs. */
+async function cancelledBy<T>(signal: AbortSignal, call: (cancel: MaybeCancel) => Promise<T>): Promise<T> {
   const cancel = new native.Cancel();
   const leave = follow(signal, () => cancel.cancel());
   try {
@@ -56,6 +61,11 @@ export async function cancellable<T>(signal: AbortSignal, call: (cancel: Cancel)
   } finally {
     leave();
   }
+}
+
+/** @internal Options for a backend: they name a signal only where there is one. */
+export function withSignal<T extends object>(options: T, signal: AbortSignal | undefined): T & { signal?: AbortSignal } {
+  return signal === undefined ? options : { ...options, signal };
 }
 
 /** @internal Waits for `work`, but rejects as soon as the signal is aborted. */
