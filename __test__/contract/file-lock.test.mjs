@@ -1,6 +1,5 @@
 // Section 9: `FileLock`, one lease file, as it looks from JavaScript and from other processes.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import {
   existsSync,
   lstatSync,
@@ -24,6 +23,7 @@ import { inspect } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { FileLock } from 'syncguard/file'
 import { isLockError, rejectsWith, saysWhatIsWrong, throwsWith } from '../support/assertions.mjs'
+import { placeObstacles } from '../support/obstacles.mjs'
 import { startProgram, startSource } from '../support/processes.mjs'
 import { temporaryDirectory } from '../support/server-process.mjs'
 import { sleep, until } from '../support/wait.mjs'
@@ -267,21 +267,16 @@ describe('FileLock in one process', () => {
   test('something else at the path is refused, neither followed nor touched', async () => {
     const directory = temporaryDirectory('obstacles')
     const at = (name) => join(directory, name)
-    writeFileSync(at('target'), 'precious')
-    mkdirSync(at('directory'))
-    symlinkSync(at('target'), at('symlink'))
-    symlinkSync(at('absent'), at('dangling'))
-    symlinkSync(at('directory'), at('symlink to a directory'))
-    execFileSync('mkfifo', [at('pipe')])
+    const obstacles = placeObstacles(directory)
     const names = readdirSync(directory)
-    for (const name of ['directory', 'symlink', 'dangling', 'symlink to a directory', 'pipe']) {
+    for (const name of obstacles) {
       const before = lstatSync(at(name))
       const error = await rejectsWith(new FileLock(at(name), { invalidLockStaleThresholdMs: 1 }).acquire(), 'InvalidArgument', name)
       assert.ok(error.message.includes(at(name)), error.message)
       assert.equal(error.context.pid, undefined)
       assert.deepEqual([lstatSync(at(name)).ino, lstatSync(at(name)).mode], [before.ino, before.mode])
     }
-    assert.equal(read(at('target')), 'precious')
+    assert.equal(read(at('file')), 'precious')
     assert.deepEqual(readdirSync(directory), names)
   })
 

@@ -1,7 +1,6 @@
 // Section 10: `guard`, at most one instance of an application, as it looks from JavaScript and from other processes.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
@@ -9,6 +8,7 @@ import { inspect } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { guard } from 'syncguard/pid'
 import { isLockError, rejectsWith, saysWhatIsWrong, throwsWith } from '../support/assertions.mjs'
+import { placeObstacles } from '../support/obstacles.mjs'
 import { startProgram, startSource } from '../support/processes.mjs'
 import { temporaryDirectory } from '../support/server-process.mjs'
 import { until } from '../support/wait.mjs'
@@ -178,15 +178,10 @@ describe('guard in one process', () => {
     const dir = newDirectory()
     const at = (entry) => join(dir, entry)
     const other = await guard(newDirectory(), name)
-    writeFileSync(at('file'), 'precious')
+    placeObstacles(dir)
     writeFileSync(at('empty'), '')
     writeFileSync(at('bare pid'), '999999999\n')
     writeFileSync(at('JSON'), '{"pid":999999999}')
-    mkdirSync(at('directory'))
-    symlinkSync(at('file'), at('symlink'))
-    symlinkSync(at('absent'), at('dangling'))
-    symlinkSync(at('directory'), at('symlink to a directory'))
-    execFileSync('mkfifo', [at('pipe')])
     const names = readdirSync(dir)
     const state = (entry) => [lstatSync(at(entry)).ino, lstatSync(at(entry)).mode, lstatSync(at(entry)).mtimeMs]
     for (const entry of names) {

@@ -15,5 +15,21 @@ export function hear(handler) {
   process.stdin.unref?.()
 }
 
+/** Does what the parent says: `actions[do]`, and `end`, in one of the ways in which a process does. Stays until then. */
+export function obey(actions) {
+  const busy = setInterval(() => {}, 1 << 30)
+  const end = ({ how }) => {
+    clearInterval(busy)
+    if (how === 'process.exit()') process.exit(0)
+    if (how === 'an uncaught error')
+      setImmediate(() => {
+        throw new Error('on purpose')
+      })
+  }
+  const all = { ...actions, end }
+  hear((message) => all[message.do](message))
+  say({ is: 'ready' })
+}
+
 /** CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine. */
 export const now = () => process.hrtime.bigint()

@@ -52,6 +52,16 @@ function load({ platform, arch, report, ldd }) {
   assert.fail('something was loaded')
 }
 
+/** Loads an addon that throws, on a platform. */
+const failing = (error, platform) => () =>
+  loadAddon(
+    () => {
+      throw error
+    },
+    manifest,
+    () => platform
+  )
+
 describe('the loader asks for the binary of this machine', () => {
   for (const [platform, machines] of Object.entries(MACHINES)) {
     for (const machine of machines) {
@@ -62,21 +72,11 @@ describe('the loader asks for the binary of this machine', () => {
         assert.ok(!asked.some((name) => name.endsWith(other)), `asked for ${asked}`)
         assert.equal(thisPlatform(machine), platform)
 
-        assert.throws(
-          () =>
-            loadAddon(
-              () => {
-                throw error
-              },
-              manifest,
-              () => thisPlatform(machine)
-            ),
-          {
-            code: 'ERR_SYNCGUARD_BINARY',
-            cause: error,
-            message: new RegExp(`^syncguard is installed without its binary for ${platform}: install syncguard-${platform}@${manifest.version}\\b`)
-          }
-        )
+        assert.throws(failing(error, thisPlatform(machine)), {
+          code: 'ERR_SYNCGUARD_BINARY',
+          cause: error,
+          message: new RegExp(`^syncguard is installed without its binary for ${platform}: install syncguard-${platform}@${manifest.version}\\b`)
+        })
       })
     }
   }
@@ -88,39 +88,19 @@ describe('the loader asks for the binary of this machine', () => {
 
 test('a platform without a binary is told which ones there are', () => {
   const { error } = load(linux('riscv64', glibcReport, 'GNU C Library'))
-  assert.throws(
-    () =>
-      loadAddon(
-        () => {
-          throw error
-        },
-        manifest,
-        () => thisPlatform(linux('riscv64', glibcReport))
-      ),
-    {
-      message:
-        'syncguard has no binary for linux-riscv64-gnu; it has one for linux-x64-gnu, linux-arm64-gnu, linux-x64-musl, ' +
-        'linux-arm64-musl, darwin-x64, darwin-arm64, win32-x64-msvc'
-    }
-  )
+  assert.throws(failing(error, thisPlatform(linux('riscv64', glibcReport))), {
+    message:
+      'syncguard has no binary for linux-riscv64-gnu; it has one for linux-x64-gnu, linux-arm64-gnu, linux-x64-musl, ' +
+      'linux-arm64-musl, darwin-x64, darwin-arm64, win32-x64-msvc'
+  })
 })
 
 test('a binary that does not load is told from one that is missing', () => {
   const tooOld = new Error("/lib/libc.so.6: version `GLIBC_2.28' not found")
   const error = new Error('Cannot find native binding.', { cause: new Error("Cannot find module 'x'", { cause: tooOld }) })
-  assert.throws(
-    () =>
-      loadAddon(
-        () => {
-          throw error
-        },
-        manifest,
-        () => 'linux-x64-gnu'
-      ),
-    {
-      message: `the binary of syncguard for linux-x64-gnu does not load (${tooOld.message}); reinstall syncguard-linux-x64-gnu@${manifest.version}`
-    }
-  )
+  assert.throws(failing(error, 'linux-x64-gnu'), {
+    message: `the binary of syncguard for linux-x64-gnu does not load (${tooOld.message}); reinstall syncguard-linux-x64-gnu@${manifest.version}`
+  })
 })
 
 test('an addon that loads is handed on', () =>

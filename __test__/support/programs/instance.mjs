@@ -1,11 +1,10 @@
 // An application that must run once: does what its parent says. Its configuration: { dir, name }.
 import { guard } from 'syncguard/pid'
-import { config, hear, say } from '../child.mjs'
+import { config, obey, say } from '../child.mjs'
 
-const busy = setInterval(() => {}, 1 << 30)
 let cleanup
 
-const actions = {
+obey({
   start() {
     guard(config.dir, config.name, (error, { state }, clean) => {
       cleanup = clean
@@ -15,17 +14,5 @@ const actions = {
   async cleanup() {
     await cleanup()
     say({ is: 'cleaned' })
-  },
-  /** Ends in one of the ways in which a process does. */
-  end({ how }) {
-    clearInterval(busy)
-    if (how === 'process.exit()') process.exit(0)
-    if (how === 'an uncaught error')
-      setImmediate(() => {
-        throw new Error('on purpose')
-      })
   }
-}
-
-hear((message) => actions[message.do](message))
-say({ is: 'ready' })
+})

@@ -1,14 +1,13 @@
 // A process that wants lease files: does what its parent says. Its configuration: { path, options }.
 import { FileLock } from 'syncguard/file'
-import { config, hear, say } from '../child.mjs'
+import { config, obey, say } from '../child.mjs'
 import { block } from '../wait.mjs'
 
 const lockOf = (path) => new FileLock(path, { ...config.options, onLeaseLost: (error) => say({ is: 'lost', code: error.code, held: file.held }) })
 const file = lockOf(config.path)
 const won = []
-const busy = setInterval(() => {}, 1 << 30)
 
-const actions = {
+obey({
   async acquire() {
     try {
       say({ is: 'acquired', self: (await file.acquire()) === file })
@@ -39,17 +38,5 @@ const actions = {
   async block({ ms }) {
     block(ms)
     say({ is: 'unblocked', held: file.held })
-  },
-  /** Ends in one of the ways in which a process does. */
-  async end({ how }) {
-    clearInterval(busy)
-    if (how === 'process.exit()') process.exit(0)
-    if (how === 'an uncaught error')
-      setImmediate(() => {
-        throw new Error('on purpose')
-      })
   }
-}
-
-hear((message) => actions[message.do](message))
-say({ is: 'ready' })
+})
