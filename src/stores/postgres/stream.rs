@@ -6,23 +6,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
 use super::attentive::{Attentive, Sent};
 use super::host::Host;
+use crate::stores::net::stream::tune;
 
 /// A stream of either kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// After this long without a sign of life the kernel asks, and after three unanswered questions it gives up.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the kernel resends what nobody acknowledges. Its default is a quarter of an hour.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much earlier one address of a host is tried than the next (RFC 8305, *Happy Eyeballs*).
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -81,18 +75,6 @@ async fn open_one(address: Address) -> io::Result<(Box<dyn Stream>, Sent)> {
         #[cfg(unix)]
         Address::Unix(path) => Ok(Attentive::over(tokio::net::UnixStream::connect(path).await?)),
     }
-}
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-    #[cfg(not(target_os = "windows"))]
-    let keepalive = keepalive.with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! Opening the byte stream: TCP, TLS over it, or a unix socket.
 
 use std::io;
-use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+#[cfg(not(target_os = "linux"))]
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Address;
 use super::tls::Tls;
+use crate::stores::net::stream::tune;
 
 /// A stream of any of the three kinds.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {
@@ -65,13 +66,6 @@ where
     }
 }
 
-/// After this long without a sign of life the kernel asks, and after three unanswered questions it gives up.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the kernel resends what nobody acknowledges. Its default is a quarter of an hour.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
-
 pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Box<dyn Stream>> {
     match address {
         Address::Tcp { host, port } => {
@@ -90,16 +84,4 @@ pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Box
         #[cfg(not(unix))]
         Address::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
-}
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-    #[cfg(not(target_os = "windows"))]
-    let keepalive = keepalive.with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
 }
