@@ -1,44 +1,20 @@
+//! What a user of locks calls.
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::acquire::asked::Asked;
-use super::acquire::policy::{KeepPolicy, Policy};
-use super::acquire::undo;
+use super::acquire::policy::Policy;
+use super::acquire::{self, undo};
 use super::environment::Environment;
-use super::hold::extend;
-use super::hold::leases::{Drained, Leases};
-use super::hold::{keeper, release};
-use super::{Shared, acquire, closed, unanswered};
+use super::hold::leases::Drained;
+use super::hold::{extend, keeper, release};
+use super::options::{AcquireOptions, ClientOptions};
+use super::shared::{Shared, closed, unanswered};
 use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
-
-/// Limits that hold for every operation of a client.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// An operation that the store has not answered by then is `NetworkTimeout`, outcome unknown.
-    pub operation_timeout: Duration,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        ClientOptions { operation_timeout: Duration::from_secs(5) }
-    }
-}
-
-/// What an acquisition asks for.
-#[derive(Clone, Debug)]
-pub struct AcquireOptions {
-    pub key: Key,
-    pub ttl: Ttl,
-    /// Renews the lease until it is released.
-    pub keep: Option<KeepPolicy>,
-    /// The lock id to use, from a caller who repeats and undoes by himself; minted when `None`.
-    pub lock_id: Option<LockId>,
-}
 
 /// A backend with everything that happens over time: what a user of locks calls.
 ///
@@ -57,16 +33,7 @@ impl Client {
         environment: Arc<dyn Environment>,
         runtime: Handle,
     ) -> Client {
-        let shared = Arc::new(Shared {
-            backend,
-            options,
-            environment,
-            leases: Leases::default(),
-            asked: Asked::default(),
-            runtime,
-            tasks: TaskTracker::new(),
-            closed: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(backend, options, environment, runtime, undo::leftover));
         shared.runtime.spawn(keeper::run(Arc::downgrade(&shared)));
         Client { shared }
     }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::search::ended;
 use super::undo::InFlight;
 use crate::backend::{AcquireRequest, Acquired};
-use crate::engine::Shared;
+use crate::engine::shared::{Shared, ended};
 use crate::lock::{Error, Result};
 
 pub(in crate::engine) enum End {

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::{End, attempt};
-use self::policy::{KeepPolicy, Policy, Wait};
+use self::policy::{Policy, Wait};
 use self::search::Search;
 use self::undo::Unheard;
-use super::client::AcquireOptions;
-use super::clock::Moment;
-use super::line::turn::{Strangers, Turn};
-use super::line::waiter::Granted;
-use super::{Shared, closed, timed_out};
 use crate::backend::{AcquireRequest, Acquired};
+use crate::engine::clock::Moment;
+use crate::engine::line::turn::{Strangers, Turn};
+use crate::engine::line::waiter::Granted;
+use crate::engine::options::{AcquireOptions, KeepPolicy};
+use crate::engine::shared::{Shared, closed, timed_out};
 use crate::lock::{Error, Lease, LockId, Result};
 
 /// One attempt.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lock::{Error, MAX_TIME_MS, Result};
+use crate::lock::{MAX_TIME_MS, Result};
 use crate::stores::target::Settings;
 
 /// How an acquisition is retried.
@@ -147,47 +147,4 @@ pub enum Next {
     NoMore,
     /// The retries are used up.
     GiveUp,
-}
-
-/// How a lease is kept (`autoExtend`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeepPolicy {
-    /// Between renewals; a third of the TTL when `None`.
-    pub interval: Option<Duration>,
-    /// How long the lease may be held in all.
-    pub max_hold: Option<Duration>,
-    /// How long the environment may be silent before renewing stops.
-    pub stall: Duration,
-}
-
-impl KeepPolicy {
-    /// Reads `intervalMs`, `maxHoldMs` and `stallMs`; ignores the rest.
-    ///
-    /// # Errors
-    /// `InvalidArgument` that names the setting.
-    pub fn from_settings(mut settings: Settings) -> Result<KeepPolicy> {
-        let interval = settings.take_millis("intervalMs")?;
-        let max_hold = settings.take_millis("maxHoldMs")?;
-        let stall = settings.take_millis("stallMs")?.unwrap_or(KeepPolicy::default().stall);
-        Ok(KeepPolicy { interval, max_hold, stall })
-    }
-
-    /// # Errors
-    /// `InvalidArgument` when the interval is not shorter than the TTL.
-    pub fn check(&self, ttl: Duration) -> Result<()> {
-        match self.interval {
-            Some(interval) if interval >= ttl => Err(Error::invalid(format!(
-                "autoExtend.intervalMs must be shorter than ttlMs ({}); {} was given",
-                ttl.as_millis(),
-                interval.as_millis()
-            ))),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Default for KeepPolicy {
-    fn default() -> Self {
-        KeepPolicy { interval: None, max_hold: None, stall: Duration::from_secs(30) }
-    }
 }

@@ -16,11 +16,12 @@ use super::policy::{Next, Past, Policy};
 use super::undo;
 use crate::backend::{AcquireRequest, Acquired};
 use crate::engine::clock::Moment;
-use crate::engine::line::queue::{Heard, Lead, Ticket};
+use crate::engine::line::queue::Heard;
 use crate::engine::line::subscription::Subscription;
+use crate::engine::line::ticket::{Lead, Ticket};
 use crate::engine::line::turn::{Strangers, Turn};
 use crate::engine::line::waiter::{Granted, Hint, Standing};
-use crate::engine::{Shared, closed, timed_out};
+use crate::engine::shared::{Shared, closed, ended, timed_out};
 use crate::lock::{Code, Error, Result};
 
 /// After other processes got their turn, the local head asks again at the latest after this.
@@ -406,19 +407,6 @@ impl Drop for Search<'_> {
         if self.uncertain {
             undo::uncertain(self.shared, &self.request);
         }
-    }
-}
-
-/// Waits for the caller's abort or the end of the client; answers the error to end with.
-pub(in crate::engine) async fn ended(shared: &Shared, cancel: Option<&CancellationToken>) -> Error {
-    let Some(cancel) = cancel else {
-        shared.closed.cancelled().await;
-        return closed();
-    };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Error::aborted(),
-        () = shared.closed.cancelled() => closed(),
     }
 }
 

@@ -8,12 +8,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::backend::{AcquireRequest, Acquired, Mutation, Owner};
-use crate::engine::Shared;
 use crate::engine::hold::release;
+use crate::engine::shared::{Leftover, Shared};
 use crate::lock::{Key, Lease, Result};
 
 /// An acquire that its caller no longer waits for.
 pub(in crate::engine) type InFlight = Pin<Box<dyn Future<Output = Result<Acquired>> + Send>>;
+
+/// Sees to what the line or a release finds left behind.
+pub(in crate::engine) fn leftover(shared: &Arc<Shared>, leftover: Leftover<'_>) {
+    match leftover {
+        Leftover::Granted(lease) => granted(shared, lease),
+        Leftover::Uncertain(request) => uncertain(shared, request),
+    }
+}
 
 /// Releases a lease that was granted to somebody who has gone.
 pub(in crate::engine) fn granted(shared: &Arc<Shared>, lease: Lease) {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::leases::{Extended, Extending};
+use super::leases::Extended;
+use super::table::Extending;
 use crate::backend::{Mutation, Owner};
 use crate::engine::line::queue;
-use crate::engine::{Shared, bounded};
+use crate::engine::shared::{Shared, bounded};
 use crate::lock::{Code, Error, Lease, LockId, Result, Timestamp, Ttl};
 
 pub(in crate::engine) async fn extend(

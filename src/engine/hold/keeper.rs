@@ -4,10 +4,10 @@
 use std::sync::{Arc, Weak};
 
 use super::extend::{self, DEADLINE_PASSED};
-use super::leases::Extending;
+use super::table::Extending;
 use crate::backend::Owner;
 use crate::engine::clock::Moment;
-use crate::engine::{Shared, timed_out};
+use crate::engine::shared::{Shared, timed_out};
 use crate::lock::Ttl;
 
 /// As many renewals go into one request to the store.

@@ -1,82 +1,26 @@
 //! What this client holds: the one place that knows a lease's local deadline and whether it is still
 //! ours. A handle's state belongs to its lock id, so whoever extends or releases by lock id moves it.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::by_lock_id::ByLockId;
-use super::deadline::{Deadline, End, ExtendId, Outcome};
-use super::keep::{self, Keeping};
+use super::deadline::{Deadline, End, Outcome};
+use super::held::{Held, Phase};
+use super::renewal::Renewal;
+use super::table::{Due, Extending, Table};
 use crate::backend::Mutation;
-use crate::engine::acquire::policy::KeepPolicy;
 use crate::engine::clock::Moment;
 use crate::engine::line::turn::Turn;
+use crate::engine::options::KeepPolicy;
 use crate::lock::{Lease, LockId, Result, Timestamp, Ttl};
-
-/// The keeper looks at the clock at least this often, because its timer stops while the machine sleeps.
-const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Leases {
     table: Mutex<Table>,
     /// Told when something is due earlier than the keeper would look.
     pub wake: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    /// Names the next extend.
-    extends: u64,
-    held: ByLockId<Held>,
-    due: BTreeSet<(Moment, LockId)>,
-    /// When the keeper looks next; `None` while it sleeps until it is told.
-    keeper_wakes: Option<Moment>,
-}
-
-#[derive(Debug)]
-struct Held {
-    lease: Lease,
-    /// For how long this process has had the key.
-    turn: Turn,
-    ttl: Ttl,
-    deadline: Deadline,
-    due: Moment,
-    phase: Phase,
-    keeping: Option<Box<Keeping>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Held,
-    /// A release is in flight, or failed: no longer valid, but not known to be gone.
-    Releasing {
-        in_flight: bool,
-        unknown: bool,
-    },
-}
-
-/// An extend that is about to be sent.
-#[derive(Clone, Debug)]
-pub(in crate::engine) struct Extending {
-    pub id: ExtendId,
-    pub lease: Lease,
-    pub sent: Moment,
-    pub ttl: Ttl,
-    /// How long its answer can still matter.
-    pub left: Duration,
-}
-
-/// What the keeper has to do now.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Due {
-    pub lost: Vec<Lease>,
-    pub renew: Vec<Extending>,
-    pub ping: bool,
-    /// How long it may sleep; `None`: until it is told.
-    pub nap: Option<Duration>,
 }
 
 /// What a client still had at its end.
@@ -107,25 +51,6 @@ pub(in crate::engine) enum Extended {
     TooLate(Lease),
 }
 
-impl Held {
-    /// Until when it is certainly ours.
-    fn valid_until(&self) -> Moment {
-        let deadline = self.deadline.end().deadline;
-        let stop_at = self.keeping.as_ref().and_then(|keeping| keeping.stop_at());
-        stop_at.map_or(deadline, |stop_at| stop_at.min(deadline))
-    }
-
-    fn is_valid(&self, now: Moment) -> bool {
-        self.phase == Phase::Held && self.valid_until() > now
-    }
-
-    /// When the keeper must look at it.
-    fn next_look(&self) -> Moment {
-        let lost_at = self.deadline.end().lost_at;
-        self.keeping.as_ref().map_or(lost_at, |keeping| keeping.first_look(lost_at))
-    }
-}
-
 impl Leases {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -136,12 +61,12 @@ impl Leases {
     pub fn add(&self, lease: Lease, ttl: Ttl, sent: Moment, turn: Turn, keep: Option<KeepPolicy>) {
         let lock_id = lease.lock_id;
         let mut table = self.table();
-        let keeping = keep.map(|policy| Box::new(Keeping::new(policy, sent, ttl)));
+        let renewal = keep.map(|policy| Box::new(Renewal::new(policy, sent, ttl)));
         if let Some(held) = table.held.get_mut(&lock_id)
             && held.phase == Phase::Held
             && held.lease.fence == lease.fence
         {
-            held.keeping = keeping.or(held.keeping.take());
+            held.renewal = renewal.or(held.renewal.take());
             let due = held.next_look();
             table.reschedule(&lock_id, due);
             self.tell_keeper(&table, due);
@@ -149,7 +74,7 @@ impl Leases {
         }
         table.remove(&lock_id);
         let deadline = Deadline::new(End::of(sent, ttl));
-        let mut held = Held { lease, turn, ttl, deadline, due: sent, phase: Phase::Held, keeping };
+        let mut held = Held { lease, turn, ttl, deadline, due: sent, phase: Phase::Held, renewal };
         held.due = held.next_look();
         let due = held.due;
         table.held.insert(lock_id, held);
@@ -222,11 +147,11 @@ impl Leases {
             }
             Err(_) => {}
         }
-        if let Some(keeping) = &mut held.keeping {
+        if let Some(renewal) = &mut held.renewal {
             match (by_keeper, result.is_ok()) {
-                (true, true) => keeping.renewed(sent, held.ttl),
-                (true, false) => keeping.failed(sent, now, held.ttl),
-                (false, true) => keeping.renewed(sent, ttl),
+                (true, true) => renewal.renewed(sent, held.ttl),
+                (true, false) => renewal.failed(sent, now, held.ttl),
+                (false, true) => renewal.renewed(sent, ttl),
                 (false, false) => {}
             }
         }
@@ -242,7 +167,7 @@ impl Leases {
         let held = table.held.get_mut(lock_id)?;
         let repeated = matches!(held.phase, Phase::Releasing { unknown: true, .. });
         held.phase = Phase::Releasing { in_flight: true, unknown: repeated };
-        held.keeping = None;
+        held.renewal = None;
         let (lease, turn, deadline) = (held.lease.clone(), held.turn, held.deadline.end().deadline);
         table.reschedule(lock_id, deadline);
         Some(Releasing { lease, turn, repeated })
@@ -282,75 +207,6 @@ impl Leases {
 
     /// What is due now, by the state machine of each lease.
     pub fn look(&self, now: Moment, silent_for: Duration) -> Due {
-        let mut table = self.table();
-        let table = &mut *table;
-        let mut due_now = Due::default();
-        while let Some(&(due, lock_id)) = table.due.first() {
-            if due > now {
-                break;
-            }
-            let Some(held) = table.held.get_mut(&lock_id) else {
-                table.due.pop_first();
-                continue;
-            };
-            let lost_at = held.deadline.end().lost_at;
-            let step = match (&mut held.keeping, held.phase) {
-                (_, Phase::Releasing { .. }) => {
-                    // Its time is up at the store as well: nothing is left to release.
-                    table.remove(&lock_id);
-                    continue;
-                }
-                (Some(keeping), _) => keeping.step(now, lost_at, silent_for, held.ttl),
-                (None, _) => keep::watch_only(now, lost_at),
-            };
-            if step.lost {
-                due_now.lost.extend(table.remove(&lock_id));
-                continue;
-            }
-            due_now.ping |= step.ping;
-            if step.renew
-                && let Some(keeping) = &held.keeping
-            {
-                let ttl = keeping.ttl(now, held.ttl);
-                if let Some(extending) = table.begin_extend(&lock_id, now, ttl) {
-                    due_now.renew.push(Extending { left: lost_at.since(now), ..extending });
-                }
-            }
-            table.reschedule(&lock_id, step.look_again);
-        }
-        // Without a lease for a whole nap the keeper sleeps until it is told; a lease that comes and goes
-        // meanwhile, as most do, wakes nobody.
-        due_now.nap = match table.due.first() {
-            Some(&(due, _)) => Some(due.since(now).min(LONGEST_NAP)),
-            None if table.keeper_wakes.is_some_and(|wakes| wakes > now) => Some(LONGEST_NAP),
-            None if table.keeper_wakes.is_some() => None,
-            None => Some(LONGEST_NAP),
-        };
-        table.keeper_wakes = due_now.nap.map(|nap| now.plus(nap));
-        due_now
-    }
-}
-
-impl Table {
-    fn remove(&mut self, lock_id: &LockId) -> Option<Lease> {
-        let held = self.held.remove(lock_id)?;
-        self.due.remove(&(held.due, *lock_id));
-        Some(held.lease)
-    }
-
-    fn begin_extend(&mut self, lock_id: &LockId, sent: Moment, ttl: Ttl) -> Option<Extending> {
-        let id = ExtendId(self.extends);
-        self.extends += 1;
-        let held = self.held.get_mut(lock_id)?;
-        held.deadline.begin(id, sent, ttl);
-        Some(Extending { id, lease: held.lease.clone(), sent, ttl, left: Duration::MAX })
-    }
-
-    fn reschedule(&mut self, lock_id: &LockId, due: Moment) {
-        if let Some(held) = self.held.get_mut(lock_id) {
-            self.due.remove(&(held.due, *lock_id));
-            held.due = due;
-            self.due.insert((due, *lock_id));
-        }
+        self.table().look(now, silent_for)
     }
 }

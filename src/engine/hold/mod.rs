@@ -3,7 +3,9 @@
 pub(super) mod by_lock_id;
 mod deadline;
 pub(super) mod extend;
-mod keep;
+mod held;
 pub(super) mod keeper;
 pub(super) mod leases;
 pub(super) mod release;
+mod renewal;
+mod table;

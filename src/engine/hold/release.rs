@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::backend::{Acquired, HandOver, Mutation, Owner};
-use crate::engine::acquire::undo;
-use crate::engine::line::queue::{self, HandingOver, Release};
+use crate::engine::line::hand_over::{self, HandingOver, Release};
+use crate::engine::line::queue;
 use crate::engine::line::turn::Turn;
-use crate::engine::{Shared, bounded, bounded_until};
+use crate::engine::shared::{Leftover, Shared, bounded, bounded_until};
 use crate::lock::{Key, LockId, Result};
 
 /// Releases by lock id. What this client knows about the lease moves with it.
@@ -70,9 +70,9 @@ pub(in crate::engine) async fn at_store(
     let place = key.map(|key| shared.place(key));
     // A lease that may not be there can't be handed over: the waiter would be refused.
     if let (Some(place), Some(_), true) = (&place, &owner.lease, shared.backend.capabilities().hands_over)
-        && let Release::HandOver(handing) = queue::plan_release(place, turn)
+        && let Release::HandOver(handing) = hand_over::plan_release(place, turn)
     {
-        return hand_over(shared, owner, handing).await;
+        return to_next(shared, owner, handing).await;
     }
     let result = bounded(shared, shared.backend.release(owner)).await;
     if let Some(place) = &place {
@@ -81,7 +81,7 @@ pub(in crate::engine) async fn at_store(
     result
 }
 
-async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> Result<Mutation<()>> {
+async fn to_next(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> Result<Mutation<()>> {
     let until = Instant::now() + shared.options.operation_timeout;
     let waiter = Arc::clone(&handing.waiter);
     let request = HandOver { owner, next: &waiter.request, yields: handing.yields };
@@ -90,7 +90,7 @@ async fn hand_over(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) ->
             match handed.next {
                 Some(Acquired::Granted(lease)) => {
                     if let Some(unwanted) = handing.granted(lease) {
-                        undo::granted(shared, unwanted);
+                        shared.undo(Leftover::Granted(unwanted));
                     }
                 }
                 Some(Acquired::Held { .. }) => handing.refused(),

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::queue::{HandingOver, Place, Release, Ticket, hint_head, plan_release, queues_of};
+use super::hand_over::{HandingOver, Release, plan_release};
+use super::place::Place;
+use super::queue::{hint_head, queues_of};
+use super::ticket::Ticket;
 use super::waiter::{Hint, Standing};
 use crate::backend::{AcquireRequest, Acquired, Backend};
-use crate::engine::acquire::asked::Asked;
+use crate::engine::acquire::undo;
 use crate::engine::clock::Moment;
-use crate::engine::hold::leases::Leases;
-use crate::engine::{ClientOptions, NoEnvironment, Shared};
+use crate::engine::shared::Shared;
+use crate::engine::{ClientOptions, NoEnvironment};
 use crate::lock::{Key, Lease, LockId, Ttl};
 use crate::stores::memory::{MemoryClock, MemoryStore};
 
@@ -27,16 +28,9 @@ struct Line {
 impl Line {
     fn new() -> Line {
         let store = MemoryStore::new(MemoryClock::of_tokio());
-        let shared = Arc::new(Shared {
-            backend: Arc::new(store.backend()),
-            options: ClientOptions::default(),
-            environment: Arc::new(NoEnvironment),
-            leases: Leases::default(),
-            asked: Asked::default(),
-            runtime: Handle::current(),
-            tasks: TaskTracker::new(),
-            closed: CancellationToken::new(),
-        });
+        let (backend, options) = (Arc::new(store.backend()), ClientOptions::default());
+        let (environment, runtime) = (Arc::new(NoEnvironment), Handle::current());
+        let shared = Arc::new(Shared::new(backend, options, environment, runtime, undo::leftover));
         let place = shared.place(&Key::new("k").unwrap());
         Line { store, shared, place }
     }

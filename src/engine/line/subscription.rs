@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use crate::backend::Watch;
-use crate::engine::Shared;
+use crate::engine::shared::Shared;
 use crate::lock::Key;
 
 /// Whoever subscribed may be gone before the others in line, so the subscription holds on to its client.

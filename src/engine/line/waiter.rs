@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 
 use super::turn::Turn;
 use crate::backend::AcquireRequest;
-use crate::engine::Shared;
 use crate::engine::clock::Moment;
+use crate::engine::shared::Shared;
 use crate::lock::Lease;
 
 #[derive(Debug)]

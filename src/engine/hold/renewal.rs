@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crate::engine::acquire::policy::KeepPolicy;
 use crate::engine::clock::Moment;
+use crate::engine::options::KeepPolicy;
 use crate::lock::Ttl;
 
 /// The renewal of one lease.
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct Keeping {
+pub(in crate::engine) struct Renewal {
     policy: KeepPolicy,
     stop_at: Option<Moment>,
     /// When the last renewal was sent, by whomever.
@@ -36,11 +36,11 @@ pub(in crate::engine) fn watch_only(now: Moment, lost_at: Moment) -> Step {
     Step { lost: now >= lost_at, renew: false, ping: false, look_again: lost_at }
 }
 
-impl Keeping {
-    pub fn new(policy: KeepPolicy, granted: Moment, ttl: Ttl) -> Keeping {
+impl Renewal {
+    pub fn new(policy: KeepPolicy, granted: Moment, ttl: Ttl) -> Renewal {
         let stop_at = policy.max_hold.map(|max_hold| granted.plus(max_hold));
         let next_ping = granted.plus(policy.stall / 3);
-        let mut keeping = Keeping {
+        let mut renewal = Renewal {
             policy,
             stop_at,
             last_sent: granted,
@@ -48,8 +48,8 @@ impl Keeping {
             next_ping,
             given_up: false,
         };
-        keeping.schedule(ttl);
-        keeping
+        renewal.schedule(ttl);
+        renewal
     }
 
     /// When to look first.
@@ -146,8 +146,8 @@ mod tests {
         Ttl::from_millis(TTL).unwrap()
     }
 
-    fn keeping(policy: KeepPolicy) -> Keeping {
-        Keeping::new(policy, at(0), ttl())
+    fn renewal(policy: KeepPolicy) -> Renewal {
+        Renewal::new(policy, at(0), ttl())
     }
 
     fn lost_at() -> Moment {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn renews_at_a_third_of_the_ttl_and_only_once_at_a_time() {
-        let mut keep = keeping(KeepPolicy::default());
+        let mut keep = renewal(KeepPolicy::default());
         let first = keep.first_look(lost_at());
         assert!(first > at(900) && first <= at(1000), "{first:?}");
         assert!(!keep.step(at(900), lost_at(), Duration::ZERO, ttl()).renew);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn retries_after_an_error_until_the_deadline_and_then_is_lost() {
-        let mut keep = keeping(KeepPolicy::default());
+        let mut keep = renewal(KeepPolicy::default());
         assert!(keep.step(at(1000), lost_at(), Duration::ZERO, ttl()).renew);
         keep.failed(at(1000), at(1500), ttl());
         let step = keep.step(at(1500), lost_at(), Duration::ZERO, ttl());
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_round_trip_longer_than_the_interval_loses_nothing() {
         let policy = KeepPolicy { interval: Some(Duration::from_millis(50)), ..KeepPolicy::default() };
-        let mut keep = keeping(policy);
+        let mut keep = renewal(policy);
         let (mut now, mut lost, mut sent) = (0, lost_at(), None);
         let mut renewals = 0;
         while now < 30_000 {
@@ -202,19 +202,19 @@ mod tests {
 
     #[test]
     fn another_follows_one_that_nobody_answers_while_there_is_time() {
-        let mut keep = keeping(KeepPolicy::default());
+        let mut keep = renewal(KeepPolicy::default());
         let sent: Vec<u64> =
             (0..2900).filter(|now| keep.step(at(*now), lost_at(), Duration::ZERO, ttl()).renew).collect();
         assert!(sent[0] <= 1000 && sent[1] <= 2000, "{sent:?}");
         let mut keep =
-            keeping(KeepPolicy { interval: Some(Duration::from_millis(1)), ..KeepPolicy::default() });
+            renewal(KeepPolicy { interval: Some(Duration::from_millis(1)), ..KeepPolicy::default() });
         let sent = (0..2900).filter(|now| keep.step(at(*now), lost_at(), Duration::ZERO, ttl()).renew);
         assert!((5..20).contains(&sent.count()), "few, however short the interval");
     }
 
     #[test]
     fn the_failure_of_one_that_another_has_followed_changes_nothing() {
-        let mut keep = keeping(KeepPolicy::default());
+        let mut keep = renewal(KeepPolicy::default());
         assert!(keep.step(at(1000), lost_at(), Duration::ZERO, ttl()).renew);
         assert!(keep.step(at(2000), lost_at(), Duration::ZERO, ttl()).renew);
         keep.renewed(at(2000), ttl());
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn gives_up_for_good_when_the_environment_is_silent() {
         let policy = KeepPolicy { stall: Duration::from_millis(300), ..KeepPolicy::default() };
-        let mut keep = keeping(policy);
+        let mut keep = renewal(policy);
         assert!(keep.step(at(100), lost_at(), Duration::ZERO, ttl()).ping);
         assert!(!keep.step(at(150), lost_at(), Duration::from_millis(50), ttl()).ping);
         assert!(!keep.step(at(400), lost_at(), Duration::from_millis(300), ttl()).ping);
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn max_hold_cuts_the_last_renewal_and_ends_the_lease() {
         let policy = KeepPolicy { max_hold: Some(Duration::from_millis(1500)), ..KeepPolicy::default() };
-        let mut keep = keeping(policy);
+        let mut keep = renewal(policy);
         assert_eq!(keep.ttl(at(1000), ttl()), Ttl::from_millis(500).unwrap());
         assert!(!keep.step(at(1499), at(9000), Duration::ZERO, ttl()).lost);
         assert!(keep.step(at(1500), at(9000), Duration::ZERO, ttl()).lost);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn an_interval_longer_than_the_ttl_cannot_lose_the_lease() {
         let policy = KeepPolicy { interval: Some(Duration::from_millis(900)), ..KeepPolicy::default() };
-        let keep = keeping(policy);
+        let keep = renewal(policy);
         assert_eq!(keep.interval(ttl()), Duration::from_millis(900));
         assert_eq!(keep.interval(Ttl::from_millis(900).unwrap()), Duration::from_millis(300));
     }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn pings_every_third_of_the_stall() {
         let policy = KeepPolicy { stall: Duration::from_millis(300), ..KeepPolicy::default() };
-        let mut keep = keeping(policy);
+        let mut keep = renewal(policy);
         let mut now = keep.first_look(lost_at());
         for ping in 1..5 {
             assert_eq!(now, at(ping * 100));
