@@ -2,6 +2,7 @@
 //! deadlines) is the engine's.
 
 mod store_id;
+mod surroundings;
 mod warning;
 
 use std::any::Any;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 pub use self::store_id::{Part, StoreId};
+pub use self::surroundings::{OPERATION_TIMEOUT, Surroundings};
 pub use self::warning::{NoWarnings, Warning, Warnings};
 use crate::lock::{Key, Lease, LockId, Result, Timestamp, Ttl};
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::backend::OPERATION_TIMEOUT;
 use crate::lock::{Error, Key, LockId, Result, Ttl};
 use crate::stores::target::Settings;
 
@@ -15,7 +16,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        ClientOptions { operation_timeout: Duration::from_secs(5) }
+        ClientOptions { operation_timeout: OPERATION_TIMEOUT }
     }
 }
 

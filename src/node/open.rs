@@ -1,19 +1,15 @@
-//! From a target and options to a client: the one place that knows which backends there are.
+//! From a target and options of JavaScript to a client. Which stores there are, the core knows.
 
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{Either, Env, Unknown};
 use napi_derive::napi;
-use syncguard::backend::Backend;
+use syncguard::backend::Surroundings;
 use syncguard::engine::{Client as Engine, ClientOptions};
 use syncguard::lock::{Error, Result};
-use syncguard::stores::file::{FileBackend, FileConfig};
-use syncguard::stores::firestore::{FirestoreBackend, FirestoreConfig};
-use syncguard::stores::memory::{MemoryBackend, MemoryConfig};
+use syncguard::stores;
 use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
-use syncguard::stores::redis::{RedisBackend, RedisConfig};
-use syncguard::stores::target::Password;
-use syncguard::stores::target::{Settings, Target};
+use syncguard::stores::target::{Password, Settings, Target};
 
 use crate::attachment::Attachment;
 use crate::client::Client;
@@ -45,7 +41,8 @@ impl Attachment {
             let dispose_timeout = options.take_millis("disposeTimeoutMs")?;
             // A function: it stays with TypeScript.
             options.taken_elsewhere("onReleaseError");
-            let backend = backend(&kind, target, options, password, &client_options, &queue)?;
+            let surroundings = surroundings(&client_options, &queue);
+            let backend = stores::open(kind.parse()?, target, options, password, &surroundings)?;
             let environment = Arc::clone(&queue);
             let engine = Engine::new(backend, client_options, environment, runtime::handle().clone());
             Ok(Client::new(queue, engine, dispose_timeout))
@@ -77,7 +74,7 @@ impl Attachment {
             options.take_millis("disposeTimeoutMs")?;
             options.taken_elsewhere("onReleaseError");
             let config = PostgresConfig::from_target(target, options, password)?
-                .with_operation_timeout(limits.operation_timeout);
+                .within(&surroundings(&limits, &queue));
             Ok((queue, async move {
                 Outcome::of(PostgresBackend::setup_schema(config).await, |()| Outcome::Nothing)
             }))
@@ -116,36 +113,6 @@ fn client_options(options: &mut Settings) -> Result<ClientOptions> {
     Ok(ClientOptions { operation_timeout })
 }
 
-fn backend(
-    kind: &str,
-    target: Target,
-    options: Settings,
-    password: Password,
-    limits: &ClientOptions,
-    queue: &Arc<Queue>,
-) -> Result<Arc<dyn Backend>> {
-    match kind {
-        "redis" => {
-            let config = RedisConfig::from_target(target, options, password)?;
-            let config =
-                config.with_operation_timeout(limits.operation_timeout).with_warnings(Arc::clone(queue) as _);
-            Ok(Arc::new(RedisBackend::new(config)))
-        }
-        "postgres" => {
-            let config = PostgresConfig::from_target(target, options, password)?;
-            let config = config.with_operation_timeout(limits.operation_timeout);
-            Ok(Arc::new(PostgresBackend::new(config)))
-        }
-        "firestore" => {
-            let config = FirestoreConfig::from_target(target, options, password)?;
-            Ok(Arc::new(FirestoreBackend::new(config)))
-        }
-        "file" => Ok(Arc::new(FileBackend::new(FileConfig::from_target(target, options)?))),
-        "memory" => Ok(Arc::new(MemoryBackend::open(&MemoryConfig::from_target(target, options)?))),
-        "default" => {
-            let directory = FileConfig::default_directory()?;
-            Ok(Arc::new(FileBackend::new(FileConfig::in_directory(directory, options)?)))
-        }
-        other => Err(Error::invalid(format!("there is no backend {other:?}"))),
-    }
+fn surroundings(options: &ClientOptions, queue: &Arc<Queue>) -> Surroundings {
+    Surroundings { operation_timeout: options.operation_timeout, warnings: Arc::clone(queue) as _ }
 }

@@ -1,4 +1,4 @@
-//! The stores, each a room of its own, and the floor on which they all stand.
+//! The stores, each a room of its own, the floor on which they all stand, and the registry that opens any of them.
 
 mod batch;
 pub mod file;
@@ -7,4 +7,7 @@ pub mod memory;
 mod net;
 pub mod postgres;
 pub mod redis;
+mod registry;
 pub mod target;
+
+pub use registry::{Kind, open};

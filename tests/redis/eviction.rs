@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use syncguard::backend::{Backend, Warning, Warnings};
+use syncguard::backend::{Backend, Surroundings, Warning, Warnings};
 use syncguard::stores::redis::{RedisBackend, RedisConfig};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};
@@ -34,7 +34,8 @@ fn hearing(url: String, replicas: u32) -> (RedisBackend, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let options = settings(&[("replicas", Setting::Number(replicas.into()))]);
     let config = RedisConfig::from_target(Target::Url(url), options, Password::None).unwrap();
-    (RedisBackend::new(config.with_warnings(heard.clone())), heard)
+    let surroundings = Surroundings { warnings: heard.clone(), ..Surroundings::default() };
+    (RedisBackend::new(config.within(&surroundings)), heard)
 }
 
 fn server(limit: &str, policy: &str) -> RedisServer {

@@ -2,7 +2,7 @@
 
 use redis::Commands;
 use rustix::process::Signal;
-use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Yield};
+use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Surroundings, Yield};
 use syncguard::lock::{Code, Error, Outcome, redis_cluster_keys};
 use syncguard::stores::redis::{RedisBackend, RedisConfig};
 use syncguard::stores::target::Password;
@@ -31,8 +31,9 @@ async fn replica_of(master: &RedisServer) -> RedisServer {
 fn needing_within(timeout_ms: u64, replicas: u32, url: &str) -> RedisBackend {
     let options = [("replicas", Setting::Number(replicas.into()))];
     let config = RedisConfig::from_target(Target::Url(url.to_owned()), settings(&options), Password::None);
-    let timeout = std::time::Duration::from_millis(timeout_ms);
-    RedisBackend::new(config.expect("a good target").with_operation_timeout(timeout))
+    let operation_timeout = std::time::Duration::from_millis(timeout_ms);
+    let surroundings = Surroundings { operation_timeout, ..Surroundings::default() };
+    RedisBackend::new(config.expect("a good target").within(&surroundings))
 }
 
 fn needing(replicas: u32, url: &str) -> RedisBackend {

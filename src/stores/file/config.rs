@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 
 use super::platform;
-use crate::backend::{Part, StoreId};
+use crate::backend::{Part, StoreId, Surroundings};
 use crate::lock::{Error, FenceRetention, Result};
-use crate::stores::target::{Settings, Target};
+use crate::stores::target::{Password, Settings, Target};
 
 /// Names the directory of the embedded default.
 const DIRECTORY_VARIABLE: &str = "SYNCGUARD_DIR";
@@ -34,11 +34,12 @@ pub struct FileConfig {
 
 impl FileConfig {
     /// Reads a target, `file:DIR` or `{ directory }`, and the options of a backend: `ownerDeath`
-    /// ("takeover" or "wait"), `cleanupInIsLocked`, `fenceRetentionMs`, `connectTimeoutMs` (which nothing here needs).
+    /// ("takeover" or "wait"), `cleanupInIsLocked`, `fenceRetentionMs`, `connectTimeoutMs` (which nothing here needs,
+    /// as it needs no password).
     ///
     /// # Errors
     /// `InvalidArgument` for whatever is malformed or unknown.
-    pub fn from_target(target: Target, options: Settings) -> Result<FileConfig> {
+    pub fn from_target(target: Target, options: Settings, _: Password) -> Result<FileConfig> {
         let directory = match target {
             Target::Url(url) => from_url(&url)?,
             Target::Facts(mut facts) => {
@@ -78,6 +79,12 @@ impl FileConfig {
     /// `InvalidArgument` when the account has no usable home, or `SYNCGUARD_DIR` is no absolute path.
     pub fn default_directory() -> Result<PathBuf> {
         default_directory(std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from), platform::account_home)
+    }
+
+    /// The same there: nothing here depends on them.
+    #[must_use]
+    pub fn within(self, _: &Surroundings) -> FileConfig {
+        self
     }
 
     /// Which locks a backend with this configuration sees.
@@ -153,12 +160,12 @@ mod tests {
     use crate::stores::target::Setting;
 
     fn url(url: &str) -> Result<FileConfig> {
-        FileConfig::from_target(Target::Url(url.into()), Settings::default())
+        FileConfig::from_target(Target::Url(url.into()), Settings::default(), Password::None)
     }
 
     fn options(options: &[(&str, Setting)]) -> Result<FileConfig> {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        FileConfig::from_target(Target::Url("file:/locks".into()), options)
+        FileConfig::from_target(Target::Url("file:/locks".into()), options, Password::None)
     }
 
     #[test]
@@ -217,11 +224,14 @@ mod tests {
     fn facts_name_a_directory_and_nothing_else() {
         let facts = |name: &str| {
             let facts = [(name.to_owned(), Setting::Text("/locks".into()))].into_iter().collect();
-            FileConfig::from_target(Target::Facts(facts), Settings::default())
+            FileConfig::from_target(Target::Facts(facts), Settings::default(), Password::None)
         };
         assert_eq!(facts("directory").unwrap().directory, PathBuf::from("/locks"));
         assert!(facts("dir").unwrap_err().message().contains("dir"));
-        assert!(FileConfig::from_target(Target::Facts(Settings::default()), Settings::default()).is_err());
+        assert!(
+            FileConfig::from_target(Target::Facts(Settings::default()), Settings::default(), Password::None)
+                .is_err()
+        );
     }
 
     #[test]

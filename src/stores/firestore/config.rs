@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::auth::Credentials;
 use super::target::{DEFAULT_DATABASE, Facts, filled, project_id};
-use crate::backend::{Part, StoreId};
+use crate::backend::{Part, StoreId, Surroundings};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::stores::target::Password;
 use crate::stores::target::{Settings, Target};
@@ -85,6 +85,12 @@ impl FirestoreConfig {
             cleanup_in_is_locked,
             fence_retention,
         })
+    }
+
+    /// The same there: nothing here depends on them.
+    #[must_use]
+    pub fn within(self, _: &Surroundings) -> FirestoreConfig {
+        self
     }
 
     /// Which locks a backend with this configuration sees, without secrets.

@@ -22,12 +22,12 @@ pub struct MemoryBackend {
 
 impl MemoryBackend {
     /// Another view of the store of this process that the configuration names.
-    pub fn open(config: &MemoryConfig) -> MemoryBackend {
+    pub fn new(config: MemoryConfig) -> MemoryBackend {
         let view = MemoryStore::of_process(&config.name).view_that(config.cleanup_in_is_locked, |_| {});
         MemoryBackend { fence_retention: config.fence_retention, ..view }
     }
 
-    pub(super) fn new(store: MemoryStore, view: u64, capabilities: Capabilities, clean_up: bool) -> Self {
+    pub(super) fn of(store: MemoryStore, view: u64, capabilities: Capabilities, clean_up: bool) -> Self {
         MemoryBackend {
             store,
             view,

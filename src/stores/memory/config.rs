@@ -1,7 +1,8 @@
 //! What a target of this store may say.
 
+use crate::backend::Surroundings;
 use crate::lock::{Error, FenceRetention, Result};
-use crate::stores::target::{Settings, Target};
+use crate::stores::target::{Password, Settings, Target};
 
 /// Which store of this process, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +14,12 @@ pub struct MemoryConfig {
 
 impl MemoryConfig {
     /// Reads a target, `memory:` or `memory:NAME` (stores of different names know nothing of each other), and the
-    /// options of a backend: `cleanupInIsLocked`, `fenceRetentionMs`, `connectTimeoutMs` (which nothing here needs).
+    /// options of a backend: `cleanupInIsLocked`, `fenceRetentionMs`, `connectTimeoutMs` (which nothing here needs, as it
+    /// needs no password).
     ///
     /// # Errors
     /// `InvalidArgument` for whatever is malformed or unknown.
-    pub fn from_target(target: Target, mut options: Settings) -> Result<MemoryConfig> {
+    pub fn from_target(target: Target, mut options: Settings, _: Password) -> Result<MemoryConfig> {
         let name = match &target {
             Target::Url(url) => match url.split_once(':') {
                 Some((scheme, name)) if scheme.eq_ignore_ascii_case("memory") => name,
@@ -30,6 +32,12 @@ impl MemoryConfig {
         options.take_millis("connectTimeoutMs")?;
         options.finish()?;
         Ok(MemoryConfig { name: name.to_owned(), cleanup_in_is_locked, fence_retention })
+    }
+
+    /// The same there: nothing here depends on them.
+    #[must_use]
+    pub fn within(self, _: &Surroundings) -> MemoryConfig {
+        self
     }
 }
 
@@ -44,7 +52,7 @@ mod tests {
     use crate::stores::target::Setting;
 
     fn url(url: &str) -> Result<MemoryConfig> {
-        MemoryConfig::from_target(Target::Url(url.into()), Settings::default())
+        MemoryConfig::from_target(Target::Url(url.into()), Settings::default(), Password::None)
     }
 
     #[test]
@@ -55,13 +63,14 @@ mod tests {
             assert_eq!(url(given).unwrap_err().code(), Code::InvalidArgument, "{given:?}");
         }
         let facts = Target::Facts(Settings::default());
-        assert!(MemoryConfig::from_target(facts, Settings::default()).is_err());
+        assert!(MemoryConfig::from_target(facts, Settings::default(), Password::None).is_err());
     }
 
     #[test]
     fn an_unknown_option_is_refused() {
         let options = [("keyPrefix".to_owned(), Setting::Text("x".into()))].into_iter().collect();
-        let error = MemoryConfig::from_target(Target::Url("memory:".into()), options).unwrap_err();
+        let error =
+            MemoryConfig::from_target(Target::Url("memory:".into()), options, Password::None).unwrap_err();
         assert!(error.message().contains("keyPrefix"), "{error}");
     }
 }

@@ -75,7 +75,7 @@ impl MemoryStore {
             repeatable: true,
         };
         change(&mut capabilities);
-        MemoryBackend::new(self.clone(), self.0.views.fetch_add(1, Ordering::Relaxed), capabilities, clean_up)
+        MemoryBackend::of(self.clone(), self.0.views.fetch_add(1, Ordering::Relaxed), capabilities, clean_up)
     }
 
     /// Gives a hint though nothing changed, as stores may.

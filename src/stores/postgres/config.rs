@@ -9,12 +9,12 @@ use super::parameters::Parameters;
 use super::passfile::Passfile;
 use super::tables::Tables;
 use super::tls::{Tls, TlsFacts};
-use crate::backend::{Part, StoreId};
+use crate::backend::{OPERATION_TIMEOUT, Part, StoreId, Surroundings};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::stores::target::{Password, Secret};
 use crate::stores::target::{Settings, Target};
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_SIZE: u32 = 4;
 
 /// Where PostgreSQL is and how to use it. `Debug` shows no password.
@@ -74,10 +74,10 @@ impl PostgresConfig {
         PostgresConfig::read(target, options, password, |name| std::env::var(name).ok())
     }
 
-    /// How long an operation may take at the server, for `statement_timeout`.
+    /// The same there: the server hears the operation timeout as `statement_timeout`.
     #[must_use]
-    pub fn with_operation_timeout(mut self, timeout: Duration) -> PostgresConfig {
-        self.operation_timeout = timeout;
+    pub fn within(mut self, surroundings: &Surroundings) -> PostgresConfig {
+        self.operation_timeout = surroundings.operation_timeout;
         self
     }
 
@@ -94,7 +94,7 @@ impl PostgresConfig {
         )?;
         let pool_size = options.take_count("poolSize", 1, 1000)?.unwrap_or(POOL_SIZE);
         let connect_timeout = options.take_millis("connectTimeoutMs")?;
-        let operation_timeout = options.take_millis("operationTimeoutMs")?.unwrap_or(TIMEOUT);
+        let operation_timeout = options.take_millis("operationTimeoutMs")?.unwrap_or(OPERATION_TIMEOUT);
         let cleanup_in_is_locked = options.take_flag("cleanupInIsLocked")?.unwrap_or(false);
         let fence_retention = options.take_fence_retention()?;
         let pooler = options.take_flag("pgbouncer")?;
@@ -152,7 +152,7 @@ impl PostgresConfig {
             shuffle: parameters.take_choice("load_balance_hosts", &["disable", "random"])? == Some(1),
             tables,
             pool_size: pool_size as usize,
-            connect_timeout: connect_timeout.or(url_timeout).unwrap_or(TIMEOUT),
+            connect_timeout: connect_timeout.or(url_timeout).unwrap_or(CONNECT_TIMEOUT),
             operation_timeout,
             cleanup_in_is_locked,
             fence_retention,

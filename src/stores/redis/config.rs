@@ -8,13 +8,12 @@ use super::eviction::Eviction;
 use super::names::Names;
 use super::tls::{OF_SENTINELS, OF_SERVERS, Tls};
 use super::url::ParsedUrl;
-use crate::backend::{NoWarnings, StoreId, Warnings};
+use crate::backend::{NoWarnings, OPERATION_TIMEOUT, StoreId, Surroundings};
 use crate::lock::{Error, FenceRetention, Result};
 use crate::stores::target::{Password, Secret};
 use crate::stores::target::{Settings, Target};
 
 const DEFAULT_PREFIX: &str = "syncguard";
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than any master feeds.
 const MOST_REPLICAS: u32 = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,16 +86,12 @@ impl RedisConfig {
         Ok(config)
     }
 
+    /// The same there: the wait for replicas follows the operation timeout, and once a backend it warns that
+    /// a server may evict locks.
     #[must_use]
-    pub fn with_operation_timeout(mut self, timeout: Duration) -> RedisConfig {
-        self.operation_timeout = timeout;
-        self
-    }
-
-    /// Who hears, once a backend, that a server may evict locks.
-    #[must_use]
-    pub fn with_warnings(mut self, warnings: Arc<dyn Warnings>) -> RedisConfig {
-        self.eviction = Arc::new(Eviction::new(warnings));
+    pub fn within(mut self, surroundings: &Surroundings) -> RedisConfig {
+        self.operation_timeout = surroundings.operation_timeout;
+        self.eviction = Arc::new(Eviction::new(Arc::clone(&surroundings.warnings)));
         self
     }
 
