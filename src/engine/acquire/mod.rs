@@ -1,6 +1,7 @@
 //! Acquiring: once, or until granted, and what happens to a lease that nobody waits for any more.
 
 pub(super) mod asked;
+mod asking;
 mod attempt;
 pub(super) mod policy;
 mod search;
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use self::asking::Asking;
 use self::attempt::{End, attempt};
 use self::policy::{Policy, Wait};
-use self::search::Search;
 use self::undo::Unheard;
 use crate::backend::{AcquireRequest, Acquired};
 use crate::engine::clock::Moment;
@@ -72,10 +73,10 @@ pub(super) async fn lock(
 ) -> Result<Lease> {
     let _busy = shared.tasks.token();
     let (request, keep) = request(options);
-    let mut search = Search::new(shared, policy, cancel, request.clone());
+    let mut asking = Asking::new(shared, policy, cancel, request.clone());
     let granted = match policy.wait {
-        Wait::Notify if policy.max_retries > 0 => search.in_line().await,
-        _ => search.alone().await,
+        Wait::Notify if policy.max_retries > 0 => search::in_line(&mut asking).await,
+        _ => search::alone(&mut asking).await,
     }?;
     deliver(shared, &request, keep, granted, cancel)
 }
