@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use syncguard::lock::{
     Code, Fence, FenceRetention, Key, Limit, LockId, MAX_KEY_LENGTH_BYTES, MAX_TIME_MS, TIME_TOLERANCE,
-    Timestamp, Ttl, firestore_keys, hash_key, is_live, postgres_keys, redis_keys, storage_key,
+    Timestamp, Ttl, hash_key, is_live, storage_key,
 };
+use syncguard::stores::{firestore, postgres, redis};
 use unicode_normalization::UnicodeNormalization;
 
 const LARGEST_FENCE: u64 = 999_999_999_999_999;
@@ -209,7 +210,7 @@ proptest! {
         a in keys(), b in keys(), prefix in "[a-z]{0,10}(:[a-z]{1,5})?:{0,2}"
     ) {
         prop_assume!(a != b && !prefix.contains("fence"));
-        let (ours, theirs) = (redis_keys(&prefix, &a).unwrap(), redis_keys(&prefix, &b).unwrap());
+        let (ours, theirs) = (redis::storage_keys(&prefix, &a).unwrap(), redis::storage_keys(&prefix, &b).unwrap());
         prop_assert_ne!(&ours.lock, &theirs.lock);
         prop_assert_ne!(&ours.fence, &theirs.fence);
         prop_assert_ne!(&ours.lock, &theirs.fence);
@@ -217,11 +218,11 @@ proptest! {
         let below = if trimmed.is_empty() { String::new() } else { format!("{trimmed}:") };
         // A key that is made to be stored where this one's fence lies.
         if let Ok(forged) = Key::new(ours.fence.strip_prefix(&below).unwrap()) {
-            prop_assert_ne!(redis_keys(&prefix, &forged).unwrap().lock, ours.fence.clone());
+            prop_assert_ne!(redis::storage_keys(&prefix, &forged).unwrap().lock, ours.fence.clone());
         }
         let index = format!("{below}id:");
         prop_assert!(!ours.lock.starts_with(&index), "{} lies among the reverse mappings", ours.lock);
-        for keys in [postgres_keys, firestore_keys] {
+        for keys in [postgres::storage_keys, firestore::storage_keys] {
             let (ours, theirs) = (keys(&a).unwrap(), keys(&b).unwrap());
             prop_assert_ne!(ours.lock, theirs.lock);
             prop_assert_ne!(ours.fence, theirs.fence);
@@ -230,7 +231,7 @@ proptest! {
 
     #[test]
     fn a_document_id_is_one_that_firestore_takes(key in keys()) {
-        let found = firestore_keys(&key).unwrap();
+        let found = firestore::storage_keys(&key).unwrap();
         for id in [found.lock, found.fence] {
             prop_assert!(!id.is_empty() && id.len() <= 1500 && id != "." && id != ".." && !id.contains('/'));
             prop_assert!(!(id.starts_with("__") && id.ends_with("__") && id.len() >= 4), "{}", id);

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 use syncguard::lock::{
-    Fence, Key, Limit, LockId, MAX_KEY_LENGTH_BYTES, StorageKeys, TIME_TOLERANCE, Timestamp, Ttl,
-    firestore_keys, hash_key, postgres_keys, redis_keys, storage_key,
+    Fence, Key, Limit, LockId, MAX_KEY_LENGTH_BYTES, StorageKeys, TIME_TOLERANCE, Timestamp, Ttl, hash_key,
+    storage_key,
 };
+use syncguard::stores::{firestore, postgres, redis};
 
 fn vectors(text: &str) -> Value {
     serde_json::from_str(text).expect("the vectors are JSON")
@@ -42,12 +43,12 @@ fn keys() {
         let prefixes = object(&case["redis"]);
         assert_eq!(prefixes.len(), 5);
         for (prefix, expected) in prefixes {
-            let found = redis_keys(prefix, &key).expect("the prefix leaves room");
+            let found = redis::storage_keys(prefix, &key).expect("the prefix leaves room");
             assert_eq!(found, storage_keys(expected), "Redis, prefix {prefix:?}, key {raw:?}");
         }
-        let found = postgres_keys(&key).expect("valid");
+        let found = postgres::storage_keys(&key).expect("valid");
         assert_eq!(found, storage_keys(&case["postgres"]), "PostgreSQL, key {raw:?}");
-        let found = firestore_keys(&key).expect("valid");
+        let found = firestore::storage_keys(&key).expect("valid");
         assert_eq!(found, storage_keys(&case["firestore"]), "Firestore, key {raw:?}");
     }
 }
@@ -76,7 +77,7 @@ fn constants() {
     assert_eq!(Fence::MAX.to_string(), text(&file["FENCE_THRESHOLDS"]["MAX"]));
     assert_eq!(Fence::WARN.to_string(), text(&file["FENCE_THRESHOLDS"]["WARN"]));
     for (name, limit) in
-        [("REDIS", Limit::REDIS), ("POSTGRES", Limit::POSTGRES), ("FIRESTORE", Limit::FIRESTORE)]
+        [("REDIS", redis::LIMIT), ("POSTGRES", postgres::LIMIT), ("FIRESTORE", firestore::LIMIT)]
     {
         assert_eq!(limit.bytes as u64, number(&file["BACKEND_LIMITS"][name]), "{name}");
         assert_eq!(limit.reserve as u64, number(&file["RESERVE_BYTES"][name]), "{name}");
@@ -93,7 +94,7 @@ fn records() {
     let id = LockId::parse("AAAAAAAAAAAAAAAAAAAAAA").expect("a valid lock id");
 
     let redis = &file["redis"];
-    let keys = redis_keys("syncguard", &key).expect("valid");
+    let keys = redis::storage_keys("syncguard", &key).expect("valid");
     assert_eq!(keys.lock, text(&redis["lock"]["key"]));
     assert_eq!(keys.lock, text(&redis["index"]["value"]));
     assert_eq!(keys.fence, text(&redis["fence"]["key"]));
@@ -106,13 +107,13 @@ fn records() {
 
     let (locks, fences) =
         (&file["postgres"]["syncguard_locks"], &file["postgres"]["syncguard_fence_counters"]);
-    let keys = postgres_keys(&key).expect("valid");
+    let keys = postgres::storage_keys(&key).expect("valid");
     assert_eq!(keys.lock, text(&locks["key"]));
     assert_eq!(fence.to_string(), text(&locks["fence"]));
     assert_eq!(keys.fence, text(&fences["fence_key"]));
     assert_eq!(fence.value(), number(&fences["fence"]));
 
-    let keys = firestore_keys(&key).expect("valid");
+    let keys = firestore::storage_keys(&key).expect("valid");
     let lock = &file["firestore"][format!("locks/{}", keys.lock)];
     assert_eq!(fence.to_string(), text(&lock["fence"]["stringValue"]));
     let counter = &file["firestore"][format!("fence_counters/{}", keys.fence)];

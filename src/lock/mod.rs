@@ -17,8 +17,5 @@ pub use hash::hash_key;
 pub use key::{Key, MAX_KEY_LENGTH_BYTES};
 pub use lease::Lease;
 pub use lock_id::LockId;
-pub use storage_key::{
-    Limit, StorageKeys, firestore_keys, postgres_keys, redis_cluster_keys, redis_keys, storage_key,
-    storage_key_of,
-};
+pub use storage_key::{Limit, StorageKeys, short_form, storage_key, storage_key_of, storage_keys};
 pub use time::{MAX_TIME_MS, TIME_TOLERANCE, Timestamp, Ttl, is_live};

@@ -1,3 +1,5 @@
+//! Where a key lies in a store that takes names of limited length. The limits are the stores'.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -14,10 +16,6 @@ pub struct Limit {
 }
 
 impl Limit {
-    pub const REDIS: Limit = Limit { bytes: 1000, reserve: 26 };
-    pub const POSTGRES: Limit = Limit { bytes: 1700, reserve: 0 };
-    pub const FIRESTORE: Limit = Limit { bytes: 1500, reserve: 0 };
-
     fn holds(self, key: &str) -> bool {
         key.len() + self.reserve <= self.bytes
     }
@@ -51,48 +49,11 @@ pub fn storage_key_of(prefix: &str, raw: &str, limit: Limit) -> Result<String> {
     storage_key(prefix, &raw.nfc().collect::<String>(), limit)
 }
 
-/// Keys in Redis. A key that would lie where reverse mappings or fences lie takes the hashed form.
+/// A key's two names in a store. `must_hash` where the store has another use for the key as it is, or forbids it.
 ///
 /// # Errors
 /// As [`storage_key`].
-pub fn redis_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
-    let collides = key.as_str().starts_with("id:") || key.as_str().starts_with("fence:");
-    keys(prefix, key, Limit::REDIS, collides)
-}
-
-/// Keys in a Redis Cluster, whose nodes split by what stands between braces: a hash of the key, so that
-/// lock and fence lie together and no key can choose its node's neighbours.
-///
-/// # Errors
-/// As [`storage_key`].
-pub fn redis_cluster_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
-    let prefix = prefix.trim_end_matches(':');
-    let digest = Sha256::digest(join(prefix, key.as_str()).as_bytes());
-    let tag = format!("{{{}}}", URL_SAFE_NO_PAD.encode(&digest[..16]));
-    let lock = storage_key(prefix, &tag, Limit::REDIS)?;
-    let fence = storage_key(prefix, &format!("fence:{tag}"), Limit::REDIS)?;
-    Ok(StorageKeys { lock, fence })
-}
-
-/// Keys in PostgreSQL's two tables.
-///
-/// # Errors
-/// None that a valid key can cause; the signature is that of its siblings.
-pub fn postgres_keys(key: &Key) -> Result<StorageKeys> {
-    keys("", key, Limit::POSTGRES, false)
-}
-
-/// Document ids in Firestore's two collections. What Firestore forbids as an id takes the hashed form.
-///
-/// # Errors
-/// As [`postgres_keys`].
-pub fn firestore_keys(key: &Key) -> Result<StorageKeys> {
-    let id = key.as_str();
-    let reserved = id.len() >= 4 && id.starts_with("__") && id.ends_with("__");
-    keys("", key, Limit::FIRESTORE, id == "." || id == ".." || reserved || id.contains('/'))
-}
-
-fn keys(prefix: &str, key: &Key, limit: Limit, must_hash: bool) -> Result<StorageKeys> {
+pub fn storage_keys(prefix: &str, key: &Key, limit: Limit, must_hash: bool) -> Result<StorageKeys> {
     let trimmed = prefix.trim_end_matches(':');
     let lock = if must_hash {
         hashed(trimmed, key.as_str(), limit)?
@@ -103,9 +64,14 @@ fn keys(prefix: &str, key: &Key, limit: Limit, must_hash: bool) -> Result<Storag
     Ok(StorageKeys { lock, fence })
 }
 
+/// What stands in the place of a key that cannot stand there itself: 128 bits of a hash of `prefix:key`.
+pub fn short_form(prefix: &str, key: &str) -> String {
+    let digest = Sha256::digest(join(prefix.trim_end_matches(':'), key).as_bytes());
+    URL_SAFE_NO_PAD.encode(&digest[..16])
+}
+
 fn hashed(prefix: &str, key: &str, limit: Limit) -> Result<String> {
-    let digest = Sha256::digest(join(prefix, key).as_bytes());
-    let short = join(prefix, &URL_SAFE_NO_PAD.encode(&digest[..16]));
+    let short = join(prefix, &short_form(prefix, key));
     if limit.holds(&short) {
         return Ok(short);
     }

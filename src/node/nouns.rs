@@ -8,6 +8,7 @@ use syncguard::lock::{
     self, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key_of,
 };
 use syncguard::stores::target::whole;
+use syncguard::stores::{firestore, postgres, redis};
 
 use crate::outcome::Outcome;
 use crate::raw::{self, Value, make_number, make_object, make_text};
@@ -156,9 +157,9 @@ pub fn constants(env: Env) -> Value {
         make_object(
             env.raw(),
             &[
-                (c"REDIS", number(pick(Limit::REDIS))),
-                (c"POSTGRES", number(pick(Limit::POSTGRES))),
-                (c"FIRESTORE", number(pick(Limit::FIRESTORE))),
+                (c"REDIS", number(pick(redis::LIMIT))),
+                (c"POSTGRES", number(pick(postgres::LIMIT))),
+                (c"FIRESTORE", number(pick(firestore::LIMIT))),
             ],
         )
     };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
-use syncguard::lock::{Fence, Key, firestore_keys};
+use syncguard::lock::{Fence, Key};
+use syncguard::stores::firestore::storage_keys;
 use syncguard::stores::target::Setting;
 
 use crate::raw::{Raw, text};
@@ -38,7 +39,7 @@ impl Fixture for FirestoreFixture {
     }
 
     async fn set_fence(&self, key: &Key, fence: Option<Fence>) {
-        let path = format!("fence_counters/{}", firestore_keys(key).unwrap().fence);
+        let path = format!("fence_counters/{}", storage_keys(key).unwrap().fence);
         match fence {
             Some(fence) => {
                 let fields = [("fence", text(&fence.to_string())), ("keyDebug", text(key.as_str()))];
@@ -49,7 +50,7 @@ impl Fixture for FirestoreFixture {
     }
 
     async fn spoil(&self, key: &Key) {
-        let path = format!("locks/{}", firestore_keys(key).unwrap().lock);
+        let path = format!("locks/{}", storage_keys(key).unwrap().lock);
         self.raw().put(&path, &[("lockId", text("AAAAAAAAAAAAAAAAAAAAAA"))]).await;
     }
 

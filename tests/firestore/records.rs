@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
 use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
-use syncguard::lock::{Code, Fence, LockId, Timestamp, firestore_keys};
+use syncguard::lock::{Code, Fence, LockId, Timestamp};
+use syncguard::stores::firestore::storage_keys;
 use syncguard::stores::target::Setting;
 
 use crate::raw::{Raw, double, text, whole};
@@ -211,7 +212,7 @@ async fn ids_that_firestore_forbids_take_the_hashed_form() {
     let (backend, raw) = (backend_on(&project, &[]), Raw::new(emulator::shared(), &project));
     for name in [".", "..", "__x__", "a/b", "/"] {
         take(&backend, name).await;
-        let id = firestore_keys(&key(name)).unwrap().lock;
+        let id = storage_keys(&key(name)).unwrap().lock;
         assert_eq!(id.len(), 22);
         let document = raw.get(&format!("locks/{id}")).await.expect("the document");
         assert_eq!(document["key"], text(name));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
-use syncguard::lock::{Fence, Key, postgres_keys};
-use syncguard::stores::postgres::PostgresBackend;
+use syncguard::lock::{Fence, Key};
+use syncguard::stores::postgres::{PostgresBackend, storage_keys};
 use syncguard::stores::target::Setting;
 
 use crate::support::postgres_server::PostgresServer;
@@ -67,7 +67,7 @@ impl Fixture for PostgresFixture {
     }
 
     async fn set_fence(&self, key: &Key, fence: Option<Fence>) {
-        let name = postgres_keys(key).unwrap().fence;
+        let name = storage_keys(key).unwrap().fence;
         let client = self.server.client().await;
         let table = &self.fences;
         client.execute(&format!("DELETE FROM {table} WHERE fence_key = $1"), &[&name]).await.unwrap();
@@ -79,7 +79,7 @@ impl Fixture for PostgresFixture {
     }
 
     async fn spoil(&self, key: &Key) {
-        let name = postgres_keys(key).unwrap().lock;
+        let name = storage_keys(key).unwrap().lock;
         let insert = format!("INSERT INTO {} VALUES ($1, 'nobody', 0, 0, 'none', $1)", self.locks);
         self.server.client().await.execute(&insert, &[&name]).await.unwrap();
     }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use redis::cmd;
 use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
 use syncguard::conformance::Fixture;
-use syncguard::lock::{Code, Fence, Key, LockId, redis_cluster_keys};
-use syncguard::stores::redis::RedisConfig;
+use syncguard::lock::{Code, Fence, Key, LockId};
+use syncguard::stores::redis::{RedisConfig, cluster_keys};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};
 
@@ -52,7 +52,7 @@ impl Fixture for ClusterFixture {
     }
 
     async fn set_fence(&self, key: &Key, fence: Option<Fence>) {
-        let name = redis_cluster_keys(&self.prefix, key).unwrap().fence;
+        let name = cluster_keys(&self.prefix, key).unwrap().fence;
         match fence {
             Some(fence) => self.cluster.run::<()>(cmd("SET").arg(name).arg(fence.value())),
             None => self.cluster.run::<()>(cmd("DEL").arg(name)),
@@ -60,7 +60,7 @@ impl Fixture for ClusterFixture {
     }
 
     async fn spoil(&self, key: &Key) {
-        let name = redis_cluster_keys(&self.prefix, key).unwrap().lock;
+        let name = cluster_keys(&self.prefix, key).unwrap().lock;
         self.cluster.run::<()>(cmd("SET").arg(name).arg("garbage"));
     }
 
@@ -81,7 +81,7 @@ async fn lock_and_fence_lie_together_and_the_pointer_leads_there() {
     let (ours, theirs) = (backend(&cluster.url()), backend(&cluster.url()));
     for i in 0..30 {
         let name = format!("k{i}");
-        let names = redis_cluster_keys("syncguard", &key(&name)).unwrap();
+        let names = cluster_keys("syncguard", &key(&name)).unwrap();
         assert_eq!(cluster.owner(&names.lock), cluster.owner(&names.fence));
         let lease = take(&ours, &name).await;
         let index = format!("syncguard:id:{}", lease.lock_id.as_str());
@@ -98,7 +98,7 @@ async fn lock_and_fence_lie_together_and_the_pointer_leads_there() {
     // A pointer is never the truth, and what is no pointer is said to be none.
     let lease = take(&ours, "a").await;
     let stranger = LockId::mint();
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let index = format!("syncguard:id:{}", stranger.as_str());
     cluster.run::<()>(cmd("SET").arg(&index).arg(&lock));
     assert_eq!(ours.release(&Owner::from(stranger)).await.unwrap(), Mutation::NotFound);
@@ -136,7 +136,7 @@ async fn moving_slots_are_followed() {
     let cluster = RedisCluster::start();
     let backend = backend(&cluster.url());
     let lease = take(&backend, "a").await;
-    let names = redis_cluster_keys("syncguard", &key("a")).unwrap();
+    let names = cluster_keys("syncguard", &key("a")).unwrap();
     let (slot, from) = (cluster.slot(&names.lock), cluster.owner(&names.lock));
     let to = (from + 1) % 3;
     let set_slot = |node: usize, words: &[&str]| {
@@ -173,7 +173,7 @@ async fn moving_slots_are_followed() {
 #[tokio::test]
 async fn a_replica_that_takes_over_is_found() {
     let mut cluster = RedisCluster::start();
-    let node = cluster.owner(&redis_cluster_keys("syncguard", &key("a")).unwrap().lock);
+    let node = cluster.owner(&cluster_keys("syncguard", &key("a")).unwrap().lock);
     cluster.add_replica(node);
     let backend = backend(&cluster.url());
     let first = take(&backend, "a").await;
@@ -187,7 +187,7 @@ async fn a_replica_that_takes_over_is_found() {
 async fn a_node_that_is_gone_makes_its_keys_unavailable_until_it_is_back() {
     let mut cluster = RedisCluster::start();
     let backend = backend(&cluster.url());
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     take(&backend, "a").await;
     let node = cluster.owner(&lock);
     cluster.nodes[node].kill();
@@ -250,7 +250,7 @@ async fn acquire_in_the_end(backend: &dyn Backend, name: &str) -> syncguard::loc
 #[tokio::test]
 async fn slots_that_were_unassigned_at_first_are_found_once_they_are_assigned() {
     let cluster = RedisCluster::start();
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let (slot, owner) = (cluster.slot(&lock), cluster.owner(&lock));
     // Nobody demands that every slot is served, so that the cluster works without this one.
     for node in &cluster.nodes {
@@ -272,7 +272,7 @@ async fn slots_that_were_unassigned_at_first_are_found_once_they_are_assigned() 
 #[tokio::test]
 async fn a_slot_that_moves_while_it_is_in_use_excludes_as_ever() {
     let cluster = Arc::new(RedisCluster::start());
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let (slot, from) = (cluster.slot(&lock), cluster.owner(&lock));
     let inside = Arc::new(AtomicU32::new(0));
     let done = Arc::new(AtomicU32::new(0));
@@ -339,7 +339,7 @@ async fn a_slot_that_moves_while_it_is_in_use_excludes_as_ever() {
 async fn a_node_that_was_reset_or_forgotten_is_not_believed() {
     for forget in [false, true] {
         let cluster = RedisCluster::start();
-        let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+        let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
         let from = cluster.owner(&lock);
         let to = (from + 1) % 3;
         // First among those who are asked.
@@ -406,7 +406,7 @@ async fn a_seed_that_hangs_costs_a_fraction_of_the_time() {
 #[tokio::test]
 async fn subscribers_move_with_their_slot() {
     let cluster = RedisCluster::start();
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let (slot, from) = (cluster.slot(&lock), cluster.owner(&lock));
     let to = (from + 1) % 3;
     let (holder, waiter) = (backend(&cluster.url()), backend(&cluster.url()));
@@ -435,7 +435,7 @@ async fn subscribers_move_with_their_slot() {
 #[tokio::test]
 async fn a_frozen_master_is_left_for_its_successor() {
     let mut cluster = RedisCluster::start();
-    let node = cluster.owner(&redis_cluster_keys("syncguard", &key("a")).unwrap().lock);
+    let node = cluster.owner(&cluster_keys("syncguard", &key("a")).unwrap().lock);
     cluster.add_replica(node);
     let backend = backend(&cluster.url());
     let first = take(&backend, "a").await;
@@ -461,7 +461,7 @@ async fn a_frozen_master_is_left_for_its_successor() {
 #[tokio::test]
 async fn however_many_ask_the_slots_are_read_once_and_not_again_at_once() {
     let cluster = RedisCluster::start();
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let slot = cluster.slot(&lock);
     for node in &cluster.nodes {
         let mut client = node.client();

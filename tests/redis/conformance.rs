@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use redis::Commands;
 use syncguard::backend::Backend;
 use syncguard::conformance::Fixture;
-use syncguard::lock::{Fence, Key, redis_keys};
+use syncguard::lock::{Fence, Key};
+use syncguard::stores::redis::storage_keys;
 use syncguard::stores::target::Setting;
 
 use crate::support::redis_server::RedisServer;
@@ -61,7 +62,7 @@ impl Fixture for RedisFixture {
     }
 
     async fn set_fence(&self, key: &Key, fence: Option<Fence>) {
-        let name = redis_keys(&self.prefix, key).unwrap().fence;
+        let name = storage_keys(&self.prefix, key).unwrap().fence;
         let mut client = self.server.client();
         match fence {
             Some(fence) => client.set::<_, _, ()>(name, fence.value()).unwrap(),
@@ -70,7 +71,7 @@ impl Fixture for RedisFixture {
     }
 
     async fn spoil(&self, key: &Key) {
-        let name = redis_keys(&self.prefix, key).unwrap().lock;
+        let name = storage_keys(&self.prefix, key).unwrap().lock;
         self.server.client().set::<_, _, ()>(name, r#"{"lockId":"AAAAAAAAAAAAAAAAAAAAAA"}"#).unwrap();
     }
 

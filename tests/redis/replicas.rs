@@ -3,8 +3,8 @@
 use redis::Commands;
 use rustix::process::Signal;
 use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Surroundings, Yield};
-use syncguard::lock::{Code, Error, Outcome, redis_cluster_keys};
-use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::lock::{Code, Error, Outcome};
+use syncguard::stores::redis::{RedisBackend, RedisConfig, cluster_keys};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};
 
@@ -209,7 +209,7 @@ fn the_number_is_checked() {
 async fn in_a_cluster_it_is_the_replicas_of_the_keys_own_node_that_count() {
     let mut cluster = RedisCluster::start();
     let node_of = |cluster: &RedisCluster, name: &str| {
-        cluster.owner(&redis_cluster_keys("syncguard", &key(name)).unwrap().lock)
+        cluster.owner(&cluster_keys("syncguard", &key(name)).unwrap().lock)
     };
     let node = node_of(&cluster, "a");
     let elsewhere = (0..100)
@@ -219,7 +219,7 @@ async fn in_a_cluster_it_is_the_replicas_of_the_keys_own_node_that_count() {
     cluster.add_replica(node);
     let backend = soon_needing(1, &cluster.url());
     let owner = Owner::from(take(&backend, "a").await);
-    let lock = redis_cluster_keys("syncguard", &key("a")).unwrap().lock;
+    let lock = cluster_keys("syncguard", &key("a")).unwrap().lock;
     let replica = cluster.nodes.last().expect("the replica");
     let expiry = || -> i64 {
         let mut client = replica.client();

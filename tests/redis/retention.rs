@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::{Commands, cmd};
 use syncguard::backend::{Backend, HandOver, Owner, Yield};
-use syncguard::lock::{FenceRetention, redis_cluster_keys};
-use syncguard::stores::redis::{RedisBackend, RedisConfig};
+use syncguard::lock::FenceRetention;
+use syncguard::stores::redis::{RedisBackend, RedisConfig, cluster_keys};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};
 
@@ -82,7 +82,7 @@ async fn a_counter_of_a_cluster_stays_as_long() {
     let cluster = RedisCluster::start();
     let backend = day(&cluster.url());
     let left = |name: &str| {
-        let counter = redis_cluster_keys("syncguard", &key(name)).unwrap().fence;
+        let counter = cluster_keys("syncguard", &key(name)).unwrap().fence;
         cluster.run::<i64>(cmd("PTTL").arg(counter))
     };
     for name in ["a", "b", "c"] {

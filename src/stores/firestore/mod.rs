@@ -29,6 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use config::FirestoreConfig;
+pub use names::{LIMIT, storage_keys};
 
 use self::connection::Server;
 use self::grants::Grants;

@@ -6,10 +6,23 @@ use super::proto::structured_query::filter::FilterType;
 use super::proto::structured_query::{CollectionSelector, FieldFilter, FieldReference, Filter, Projection};
 use super::proto::{RunQueryRequest, StructuredQuery, run_query_request};
 use super::{documents, proto};
-use crate::lock::{Key, LockId, Result, firestore_keys};
+use crate::lock::{self, Key, Limit, LockId, Result, StorageKeys};
 
 /// More documents under one lock id than this are not read: one is the rule, two are a mistake.
 const MOST_DUPLICATES: i32 = 8;
+
+/// How long a document's id may be.
+pub const LIMIT: Limit = Limit { bytes: 1500, reserve: 0 };
+
+/// The ids of a key's two documents. What Firestore forbids as an id takes the hashed form.
+///
+/// # Errors
+/// None that a valid key can cause; the signature is that of the rule.
+pub fn storage_keys(key: &Key) -> Result<StorageKeys> {
+    let id = key.as_str();
+    let reserved = id.len() >= 4 && id.starts_with("__") && id.ends_with("__");
+    lock::storage_keys("", key, LIMIT, id == "." || id == ".." || reserved || id.contains('/'))
+}
 
 /// One database, and the two collections in it.
 #[derive(Clone, Debug)]
@@ -49,9 +62,9 @@ impl Names {
     }
 
     /// # Errors
-    /// As [`firestore_keys`].
+    /// As [`storage_keys`].
     pub(super) fn place(&self, key: &Key) -> Result<Place> {
-        let ids = firestore_keys(key)?;
+        let ids = storage_keys(key)?;
         Ok(Place { lock: self.locks.document(&ids.lock), fence: self.fences.document(&ids.fence) })
     }
 

@@ -8,10 +8,11 @@ use tokio_postgres::types::ToSql;
 use super::connection::{Connection, Step};
 use super::error::Failure;
 use super::lane::{Reply, Request};
+use super::names::storage_keys;
 use super::record::{Stored, column, timestamp};
 use super::statements::Sql;
 use crate::backend::{AcquireRequest, Acquired};
-use crate::lock::{Error, Fence, Lease, Result, StorageKeys, TIME_TOLERANCE, postgres_keys};
+use crate::lock::{Error, Fence, Lease, Result, StorageKeys, TIME_TOLERANCE};
 
 #[derive(Debug)]
 pub(super) struct Acquire {
@@ -23,7 +24,7 @@ pub(super) struct Acquire {
 impl Acquire {
     pub(super) fn new(request: &AcquireRequest) -> Result<Acquire> {
         Ok(Acquire {
-            keys: postgres_keys(&request.key)?,
+            keys: storage_keys(&request.key)?,
             ttl_ms: super::ttl_ms(request.ttl),
             request: request.clone(),
         })

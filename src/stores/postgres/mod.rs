@@ -17,6 +17,7 @@ mod hand_over;
 mod host;
 mod lane;
 mod listener;
+mod names;
 mod parameters;
 mod passfile;
 mod pid;
@@ -39,6 +40,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 pub use config::PostgresConfig;
+pub use names::{LIMIT, storage_keys};
 
 use self::acquire::Acquire;
 use self::change::{Extend, Release};
@@ -56,7 +58,7 @@ use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
     TimeAuthority, Watch, Yield,
 };
-use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl, postgres_keys};
+use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl};
 
 /// Locks in PostgreSQL. The server's clock decides ([`TimeAuthority::Server`]).
 pub struct PostgresBackend {
@@ -181,14 +183,14 @@ impl Backend for PostgresBackend {
 
     async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
         let stored = match by {
-            LookupBy::Key(key) => self.stored(Sql::LookUpKey, &postgres_keys(key)?.lock).await?,
+            LookupBy::Key(key) => self.stored(Sql::LookUpKey, &storage_keys(key)?.lock).await?,
             LookupBy::LockId(id) => self.stored(Sql::LookUpId, id.as_str()).await?,
         };
         Ok(stored.filter(Stored::is_live).map(|stored| stored.lease))
     }
 
     async fn is_locked(&self, key: &Key) -> Result<bool> {
-        let name = postgres_keys(key)?.lock;
+        let name = storage_keys(key)?.lock;
         let Some(stored) = self.stored(Sql::LookUpKey, &name).await? else { return Ok(false) };
         if self.cleanup_in_is_locked && stored.expired_for() > clean_up::AGE {
             Cleaner::remove(&self.pool, name, stored.lease.lock_id);

@@ -13,10 +13,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::dial::Dialer;
 use super::error;
 use super::listener::Listener;
+use super::names::storage_keys;
 use super::statements::Statements;
 use super::watchers::{Registry, Subscription};
 use crate::backend::Watch;
-use crate::lock::{Key, Result, postgres_keys};
+use crate::lock::{Key, Result};
 
 /// The watchers of a backend.
 #[derive(Clone)]
@@ -64,7 +65,7 @@ impl Wakes {
         if self.0.dialer.is_pooled() {
             return Ok(Watch::new(hints, ()));
         }
-        let name: Arc<str> = postgres_keys(key)?.lock.into();
+        let name: Arc<str> = storage_keys(key)?.lock.into();
         let answered = self.0.registry.add(&name, &hints);
         let subscription = Subscription::new(Arc::clone(&self.0.registry), name, Arc::clone(&hints));
         self.listen();

@@ -37,6 +37,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use config::RedisConfig;
+pub use names::{LIMIT, cluster_keys, storage_keys};
 
 use self::names::Names;
 use self::operations::KNOWN;

@@ -1,9 +1,33 @@
 //! Under which names a key's data lie: the storage keys of [`crate::lock`] behind the client's own prefix.
 
 use crate::backend::Part;
-use crate::lock::{Error, Key, Limit, LockId, Result, redis_cluster_keys, redis_keys, storage_key};
+use crate::lock::{self, Error, Key, Limit, LockId, Result, StorageKeys, short_form, storage_key};
 
 use super::slots::hash_tag;
+
+/// How long a name may be, and what is kept free for names derived from it.
+pub const LIMIT: Limit = Limit { bytes: 1000, reserve: 26 };
+
+/// A key's names on one server. A key that would lie where reverse mappings or fences lie takes the hashed form.
+///
+/// # Errors
+/// `InvalidArgument` when the prefix leaves no room.
+pub fn storage_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
+    let collides = key.as_str().starts_with("id:") || key.as_str().starts_with("fence:");
+    lock::storage_keys(prefix, key, LIMIT, collides)
+}
+
+/// A key's names in a cluster, whose nodes split by what stands between braces: a hash of the key, so that
+/// lock and fence lie together and no key can choose its node's neighbours.
+///
+/// # Errors
+/// As [`storage_keys`].
+pub fn cluster_keys(prefix: &str, key: &Key) -> Result<StorageKeys> {
+    let tag = format!("{{{}}}", short_form(prefix, key.as_str()));
+    let lock = storage_key(prefix, &tag, LIMIT)?;
+    let fence = storage_key(prefix, &format!("fence:{tag}"), LIMIT)?;
+    Ok(StorageKeys { lock, fence })
+}
 
 /// The prefixes of one backend.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +73,7 @@ impl Names {
             return Err(Error::invalid("keyPrefix must not contain U+0000"));
         }
         // The longest short form of a key: whoever has room for it has room for every key.
-        storage_key(trimmed, &"x".repeat(Limit::REDIS.bytes), Limit::REDIS)?;
+        storage_key(trimmed, &"x".repeat(LIMIT.bytes), LIMIT)?;
         let before = [&client_prefix, trimmed].concat();
         let layout = match (in_cluster, hash_tag(&before)) {
             (false, _) | (true, Some(_)) => Layout::Original,
@@ -71,8 +95,8 @@ impl Names {
 
     pub(super) fn place(&self, key: &Key) -> Result<Place> {
         let keys = match self.layout {
-            Layout::Original => redis_keys(&self.key_prefix, key)?,
-            Layout::Tagged => redis_cluster_keys(&self.key_prefix, key)?,
+            Layout::Original => storage_keys(&self.key_prefix, key)?,
+            Layout::Tagged => cluster_keys(&self.key_prefix, key)?,
         };
         Ok(Place { lock: self.named(keys.lock), fence: self.named(keys.fence) })
     }
@@ -82,7 +106,7 @@ impl Names {
         let mut name = String::with_capacity(3 + LockId::LENGTH);
         name.push_str("id:");
         name.push_str(id.as_str());
-        Ok(self.named(storage_key(&self.key_prefix, &name, Limit::REDIS)?))
+        Ok(self.named(storage_key(&self.key_prefix, &name, LIMIT)?))
     }
 
     /// What every lock's name starts with.
