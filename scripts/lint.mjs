@@ -67,6 +67,7 @@ const GENERATED = ['index.d.ts', 'native.cjs', 'native.d.cts', 'npm', 'package-l
 const gates = {
   'cargo fmt': () => run('cargo', ['fmt', '--all', '--check']),
   'cargo clippy': () => run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
+  'cargo doc without warnings': () => run('cargo', ['doc', '--workspace', '--no-deps', '--locked', '--quiet'], { env: { RUSTDOCFLAGS: '-D warnings' } }),
   'biome format': () => run('biome', ['format', 'biome.json', ...SCRIPTED]),
   'biome lint': () => run('biome', ['lint', '--error-on-warnings', ...SCRIPTED]),
   'tsc --noEmit': () => run('tsc', ['--noEmit', '-p', '.']),

@@ -27,6 +27,7 @@ use crate::lock::{Key, Lease, LockId, Result, Timestamp, Ttl};
 /// There are no default methods, so that a wrapper that forgets one does not compile.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync + 'static {
+    /// What this store can do.
     fn capabilities(&self) -> &Capabilities;
 
     /// Takes the key if it is free or no longer live, and mints the next fence, in one atomic step.
@@ -66,7 +67,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
 pub struct Capabilities {
     /// `redis`, `postgres`, `firestore`, `file`, …
     pub name: &'static str,
+    /// Which store it is: equal for whatever leads to the same locks.
     pub store: StoreId,
+    /// Whose clock decides.
     pub time_authority: TimeAuthority,
     /// Whether [`Backend::watch`] delivers hints.
     pub wakes: bool,
@@ -76,25 +79,35 @@ pub struct Capabilities {
     pub repeatable: bool,
 }
 
+/// Whose clock says when a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeAuthority {
+    /// The store's own.
     Server,
+    /// That of the machine that asks.
     Client,
 }
 
+/// One attempt to take a lock.
 #[derive(Clone, Debug)]
 pub struct AcquireRequest {
+    /// What to lock.
     pub key: Key,
+    /// The lease would be known by it.
     pub lock_id: LockId,
+    /// How long it would live.
     pub ttl: Ttl,
 }
 
+/// The answer to an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
+    /// The lease is ours.
     Granted(Lease),
     /// Somebody else holds the key. `free_in` is how long, by the authority's clock, until their record
     /// counts as free (tolerance included), if nothing changes; `None` when the store does not tell.
     Held {
+        /// From the answer on.
         free_in: Option<Duration>,
     },
 }
@@ -103,7 +116,9 @@ pub enum Acquired {
 /// backend need not resolve the lock id first. A remembered lease is a hint: the store is the truth.
 #[derive(Clone, Debug)]
 pub struct Owner {
+    /// The right to extend and release.
     pub lock_id: LockId,
+    /// As this process was granted it.
     pub lease: Option<Lease>,
 }
 
@@ -123,6 +138,7 @@ impl From<Lease> for Owner {
 /// The answer to a change that only the owner of a live lease may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation<T> {
+    /// It was made.
     Done(T),
     /// The lease is there, but no longer live.
     Expired,
@@ -130,9 +146,12 @@ pub enum Mutation<T> {
     NotFound,
 }
 
+/// A release and the next attempt on the same key, in one step.
 #[derive(Debug)]
 pub struct HandOver<'a> {
+    /// Who releases.
     pub owner: &'a Owner,
+    /// Who is next in line here.
     pub next: &'a AcquireRequest,
     /// Whether it is other processes' turn: then release with a wake-up, and do not acquire.
     pub yields: Yield,
@@ -142,19 +161,24 @@ pub struct HandOver<'a> {
 /// process' own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
+    /// Nobody else is asked.
     Never,
     /// Where more subscribers than our own watch the key, or the store can't tell.
     IfWatched {
+        /// This process' subscribers.
         own: u32,
     },
     /// In any case: who polls leaves no mark.
     Always {
+        /// This process' subscribers.
         own: u32,
     },
 }
 
+/// What a hand-over came to.
 #[derive(Debug)]
 pub struct HandedOver {
+    /// As for a release alone.
     pub released: Mutation<()>,
     /// `None` when the turn went to other processes.
     pub next: Option<Acquired>,
@@ -165,9 +189,12 @@ pub struct HandedOver {
     pub echo: bool,
 }
 
+/// What a lease is looked up by.
 #[derive(Clone, Copy, Debug)]
 pub enum LookupBy<'a> {
+    /// The lease on this key.
     Key(&'a Key),
+    /// The lease with this lock id.
     LockId(&'a LockId),
 }
 

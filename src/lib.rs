@@ -3,6 +3,9 @@
 //! `lock` holds the nouns, `backend` the trait that every store implements, `stores` what implements it, `engine`
 //! everything that happens over time (retries, waiting, renewal, undo). ARCHITECTURE.md is the map.
 
+// Here, not in Cargo.toml: programs in tests/ have public items, too.
+#![warn(missing_docs)]
+
 pub mod backend;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;

@@ -20,13 +20,18 @@ struct Inner {
 pub enum Part {
     /// It was left open.
     Nothing,
+    /// A number, as a port.
     Number(u64),
+    /// A text, as a host.
     Text(String),
+    /// A path.
     Path(PathBuf),
+    /// Several, in order.
     Parts(Vec<Part>),
 }
 
 impl StoreId {
+    /// The identity of the store of this kind with these parts.
     pub fn new(kind: &'static str, parts: impl Into<Vec<Part>>) -> StoreId {
         let parts = parts.into();
         let mut hasher = DefaultHasher::new();
@@ -34,6 +39,7 @@ impl StoreId {
         StoreId(Arc::new(Inner { hash: hasher.finish(), kind, parts }))
     }
 
+    /// What it was made of.
     pub fn parts(&self) -> &[Part] {
         &self.0.parts
     }

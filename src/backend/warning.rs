@@ -5,12 +5,15 @@ use std::fmt::Debug;
 pub struct Warning {
     /// As Node.js prints it in front of the text.
     pub kind: &'static str,
+    /// By which a program tells one from another.
     pub code: &'static str,
+    /// For people.
     pub text: String,
 }
 
 /// Hears warnings. Called from the engine's thread; must not block.
 pub trait Warnings: Debug + Send + Sync + 'static {
+    /// Hears one.
     fn warn(&self, warning: Warning);
 }
 

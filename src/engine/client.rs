@@ -38,6 +38,7 @@ impl Client {
         Client { shared }
     }
 
+    /// What the store can do.
     pub fn capabilities(&self) -> &Capabilities {
         self.shared.backend.capabilities()
     }

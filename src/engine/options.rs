@@ -23,7 +23,9 @@ impl Default for ClientOptions {
 /// What an acquisition asks for.
 #[derive(Clone, Debug)]
 pub struct AcquireOptions {
+    /// What to lock.
     pub key: Key,
+    /// How long the lease lives unless it is extended.
     pub ttl: Ttl,
     /// Renews the lease until it is released.
     pub keep: Option<KeepPolicy>,

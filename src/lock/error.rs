@@ -2,23 +2,34 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+/// Of whatever may fail with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of failure it is. The names are those of the TypeScript `LockError.code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// The store could not be reached or is not able to answer now.
     ServiceUnavailable,
+    /// The store refused who asks, or what they may do.
     AuthFailed,
+    /// What was asked for can never be answered.
     InvalidArgument,
+    /// The store had too many requests.
     RateLimited,
+    /// The store did not answer in time.
     NetworkTimeout,
+    /// The lock did not come free in time.
     AcquisitionTimeout,
+    /// The caller's signal ended it.
     Aborted,
+    /// Whatever has no name of its own, bugs of ours included.
     Internal,
+    /// The lease ended before its holder was done.
     LeaseLost,
 }
 
 impl Code {
+    /// The name as TypeScript has it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Code::ServiceUnavailable => "ServiceUnavailable",
@@ -37,7 +48,9 @@ impl Code {
 /// Whether the request that failed may have changed the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It certainly has not.
     NotApplied,
+    /// It may have.
     Unknown,
 }
 
@@ -68,14 +81,17 @@ impl Error {
         }))
     }
 
+    /// An `InvalidArgument`.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::new(Code::InvalidArgument, message)
     }
 
+    /// An `Internal` error.
     pub fn internal(message: impl Into<String>) -> Self {
         Error::new(Code::Internal, message)
     }
 
+    /// The error of an operation that the caller's signal ended.
     pub fn aborted() -> Self {
         Error::new(Code::Aborted, "the operation was cancelled by user signal")
     }
@@ -85,10 +101,12 @@ impl Error {
         Error::new(Code::NetworkTimeout, message).retryable().unknown()
     }
 
+    /// A store that could not be reached; a retry may help.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Error::new(Code::ServiceUnavailable, message).retryable()
     }
 
+    /// Marks the failure as one that a retry may help.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.0.retryable = true;
@@ -109,32 +127,39 @@ impl Error {
         self
     }
 
+    /// With what caused it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.cause = Some(Arc::from(cause.into()));
         self
     }
 
+    /// What kind of failure it is.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
+    /// The sentence, without the code.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
+    /// Whether a retry may help.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
+    /// Whether the request may have changed the store.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
+    /// Whether it is unknown if the request was applied.
     pub fn is_unknown(&self) -> bool {
         self.0.outcome == Outcome::Unknown
     }
 
+    /// What caused it.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }

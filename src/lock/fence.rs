@@ -50,6 +50,7 @@ impl Fence {
         now.as_millis().saturating_mul(10)
     }
 
+    /// The number itself.
     pub const fn value(self) -> u64 {
         self.0
     }

@@ -10,6 +10,7 @@ pub struct FenceRetention(u64);
 impl FenceRetention {
     /// The least that a user may say: one day, so that no clock error of a store reaches it.
     pub const LEAST_MS: u64 = 86_400_000;
+    /// The most that a user may say.
     pub const MOST_MS: u64 = MAX_TIME_MS;
 
     /// # Errors
@@ -30,6 +31,7 @@ impl FenceRetention {
         FenceRetention(millis)
     }
 
+    /// In milliseconds.
     pub const fn as_millis(self) -> u64 {
         self.0
     }

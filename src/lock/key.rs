@@ -50,6 +50,7 @@ impl Key {
         Key::new(&raw)
     }
 
+    /// The key in its NFC form.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -12,6 +12,7 @@ use super::{Error, Result};
 pub struct LockId([u8; LockId::LENGTH]);
 
 impl LockId {
+    /// Characters of every lock id.
     pub const LENGTH: usize = 22;
 
     /// Mints one from the operating system's random source.
@@ -55,6 +56,7 @@ impl LockId {
         Some(LockId(id))
     }
 
+    /// As it is written.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a lock id is ASCII")
     }

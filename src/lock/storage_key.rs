@@ -11,7 +11,9 @@ use super::{Error, Key, Result};
 /// How long a key of a store may be, and what is kept free for keys derived from it, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
+    /// The most that a key may have.
     pub bytes: usize,
+    /// Of these, kept free for derived keys.
     pub reserve: usize,
 }
 
@@ -24,7 +26,9 @@ impl Limit {
 /// Where a key's lock and its fence counter lie in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageKeys {
+    /// Of the lock.
     pub lock: String,
+    /// Of its fence counter.
     pub fence: String,
 }
 

@@ -13,6 +13,7 @@ pub const MAX_TIME_MS: u64 = 3_153_600_000_000;
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// From milliseconds since the Unix epoch.
     pub const fn from_millis(millis: u64) -> Timestamp {
         Timestamp(millis)
     }
@@ -23,10 +24,12 @@ impl Timestamp {
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// In milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
+    /// When a lease that is granted now ends.
     #[must_use]
     pub const fn plus(self, ttl: Ttl) -> Timestamp {
         Timestamp(self.0.saturating_add(ttl.0))
@@ -54,10 +57,12 @@ impl Ttl {
         }
     }
 
+    /// In milliseconds.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
+    /// As the standard library has it.
     pub const fn as_duration(self) -> Duration {
         Duration::from_millis(self.0)
     }

@@ -1,3 +1,4 @@
+//! Lets the addon link without Node.js.
 fn main() {
     napi_build::setup();
 }

@@ -6,6 +6,7 @@
 
 mod attachment;
 mod client;
+#[allow(unsafe_code, reason = "promises, thread-safe functions and hooks of Node-API")]
 mod completion;
 mod foreign;
 mod foreign_lock;
@@ -14,6 +15,7 @@ mod local;
 mod nouns;
 mod open;
 mod outcome;
+#[allow(unsafe_code, reason = "the Node-API calls of the hot path, checked")]
 mod raw;
 mod runtime;
 mod settings;

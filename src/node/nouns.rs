@@ -85,10 +85,7 @@ pub fn format_fence(value: Unknown<'_>) -> Outcome {
 
 #[allow(clippy::cast_precision_loss, reason = "larger ones are refused")]
 fn bigint(value: Value) -> Option<f64> {
-    let (mut number, mut lossless) = (0i64, false);
-    // SAFETY: the value is a bigint of the running call.
-    unsafe { sys::napi_get_value_bigint_int64(value.env, value.raw, &mut number, &mut lossless) };
-    (lossless && number.unsigned_abs() < 1 << 53).then_some(number as f64)
+    value.bigint().filter(|number| number.unsigned_abs() < 1 << 53).map(|number| number as f64)
 }
 
 #[napi(ts_return_type = "number | Failure")]

@@ -84,6 +84,7 @@ impl Outcome {
 }
 
 impl ToNapiValue for Outcome {
+    #[allow(unsafe_code, reason = "the trait's signature; nothing in it is unsafe")]
     unsafe fn to_napi_value(env: sys::napi_env, outcome: Self) -> napi::Result<sys::napi_value> {
         Ok(outcome.to_js(env).raw)
     }

@@ -81,6 +81,15 @@ impl Value {
         (status == sys::Status::napi_ok).then_some(number)
     }
 
+    /// `None` when it is no bigint or does not fit.
+    pub fn bigint(self) -> Option<i64> {
+        let (mut number, mut lossless) = (0i64, false);
+        // SAFETY: as in `number`.
+        let status =
+            unsafe { sys::napi_get_value_bigint_int64(self.env, self.raw, &mut number, &mut lossless) };
+        (status == sys::Status::napi_ok && lossless).then_some(number)
+    }
+
     pub fn flag(self) -> Option<bool> {
         let mut flag = false;
         // SAFETY: as in `number`.

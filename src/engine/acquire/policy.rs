@@ -12,15 +12,22 @@ pub struct Policy {
     pub timeout: Duration,
     /// Bounds the attempts that a timer causes; those that a wake-up causes are free.
     pub max_retries: u32,
+    /// Before the first retry; what the backoff grows from.
     pub retry_delay: Duration,
+    /// How delays grow.
     pub backoff: Backoff,
+    /// How much of a delay is random.
     pub jitter: Jitter,
+    /// What is done between attempts.
     pub wait: Wait,
 }
 
+/// How delays grow from one retry to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backoff {
+    /// Each twice the one before.
     Exponential,
+    /// All alike.
     Fixed,
 }
 
@@ -31,9 +38,11 @@ pub enum Jitter {
     Equal,
     /// All of it.
     Full,
+    /// Nothing of it.
     None,
 }
 
+/// How a waiter learns that the key may be free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Queue with the other waiters of this process and be woken.
@@ -43,8 +52,11 @@ pub enum Wait {
 }
 
 impl Policy {
+    /// The names of [`Backoff`] in settings.
     pub const BACKOFFS: [&str; 2] = ["exponential", "fixed"];
+    /// The names of [`Jitter`] in settings.
     pub const JITTERS: [&str; 3] = ["equal", "full", "none"];
+    /// The names of [`Wait`] in settings.
     pub const WAITS: [&str; 2] = ["notify", "poll"];
 
     /// The least time that the last attempt starts ahead of the deadline.
@@ -140,8 +152,10 @@ pub struct Past {
     pub round_trip: Duration,
 }
 
+/// What to do after an attempt that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// Try again after this delay.
     Retry(Duration),
     /// Only a wake-up can cause another attempt before the deadline.
     NoMore,

@@ -13,6 +13,7 @@ use super::record::Record;
 /// It is asked about pids that mean the same here (same host, boot and pid namespace) and about those of
 /// records that do not say where their owner lives, as Go's; never about others.
 pub trait ProcessProbe: Send + Sync {
+    /// Whether the process seems to run.
     fn appears_alive(&self, pid: u64) -> bool;
 }
 

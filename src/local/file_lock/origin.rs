@@ -5,9 +5,13 @@ use crate::local::process::{Liveness, ProcessId};
 /// Which process wrote a record, as far as the record tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
+    /// The name of its machine.
     pub host: Option<String>,
+    /// Which boot of that machine.
     pub boot_id: Option<String>,
+    /// Where its pid means something.
     pub pid_namespace: Option<u64>,
+    /// When it started, so that a pid used again is told apart.
     pub start_time: Option<u64>,
 }
 

@@ -8,7 +8,9 @@ use super::origin::Origin;
 /// A valid record: version 1, a non-blank owner, pid and heartbeat above zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Who holds the lease.
     pub owner_id: String,
+    /// Its process.
     pub pid: u64,
     /// Unix nanoseconds.
     pub heartbeat: i64,

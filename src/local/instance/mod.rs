@@ -56,6 +56,7 @@ pub enum State {
 }
 
 impl State {
+    /// Its name in texts and answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             State::Ok => "OK",

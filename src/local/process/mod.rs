@@ -35,6 +35,7 @@ pub struct ProcessId {
     pub pid_namespace: u64,
 }
 
+/// Whether a process still runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Liveness {
     /// It runs, or it can't be told from one that runs (`hidepid`, another user's).

@@ -26,6 +26,7 @@ impl FileFixture {
         FileFixture { directory: std::env::temp_dir().join(name) }
     }
 
+    /// The directory that its backends share.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -48,6 +49,7 @@ impl FileFixture {
         self.boot_directory().join(Names::of(key).free())
     }
 
+    /// With every setting as it is by default.
     pub fn config(&self) -> FileConfig {
         FileConfig {
             directory: self.directory.clone(),
@@ -57,6 +59,7 @@ impl FileFixture {
         }
     }
 
+    /// A backend that treats an owner's death so.
     pub fn backend_with(&self, owner_death: OwnerDeath) -> FileBackend {
         FileBackend::new(FileConfig { owner_death, ..self.config() })
     }

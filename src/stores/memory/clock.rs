@@ -38,6 +38,7 @@ impl MemoryClock {
         MemoryClock(Kind::Real(Timestamp::now(), std::time::Instant::now()))
     }
 
+    /// The time by this clock.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Kind::ByHand(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),

@@ -7,13 +7,21 @@ use crate::lock::Error;
 /// The calls of a backend, for scripting faults and for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// `acquire`
     Acquire,
+    /// `hand_over`
     HandOver,
+    /// `extend`
     Extend,
+    /// `extend_many`
     ExtendMany,
+    /// `release`
     Release,
+    /// `lookup`
     Lookup,
+    /// `is_locked`
     IsLocked,
+    /// `watch`
     Watch,
 }
 

@@ -31,6 +31,7 @@ impl MemoryFixture {
         MemoryFixture { store: MemoryStore::vanishing(MemoryClock::by_hand()), tolerance: Duration::ZERO }
     }
 
+    /// The store that its backends share.
     pub fn store(&self) -> &MemoryStore {
         &self.store
     }

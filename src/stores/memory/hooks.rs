@@ -30,6 +30,7 @@ impl MemoryStore {
         ScriptedBackend::new(self.view_that(false, change))
     }
 
+    /// The clock it goes by.
     pub fn clock(&self) -> &MemoryClock {
         &self.0.clock
     }

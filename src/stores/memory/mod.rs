@@ -1,7 +1,7 @@
 //! A store in this process's memory: the target `memory:`, for the tests of those who use locks, with the same
 //! semantics as every other store.
 //!
-//! For our own tests (feature `testing`) it is the server that nothing is hidden of: [`ScriptedBackend`] lets the
+//! For our own tests (feature `testing`) it is the server that nothing is hidden of: `ScriptedBackend` lets the
 //! engine see every fault that a real store can cause, at the call where the test wants it.
 
 mod backend;

@@ -33,6 +33,7 @@ impl ScriptedBackend {
         ScriptedBackend { inner, script: Mutex::default() }
     }
 
+    /// The store behind it.
     pub fn store(&self) -> &MemoryStore {
         self.inner.store()
     }

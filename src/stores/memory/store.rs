@@ -39,6 +39,7 @@ struct Watcher {
 }
 
 impl MemoryStore {
+    /// An empty store that goes by this clock.
     pub fn new(clock: MemoryClock) -> MemoryStore {
         MemoryStore::with(clock, State::new(false))
     }

@@ -16,6 +16,7 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// A password without a user of its own.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret { text: text.into(), user: None }
     }
@@ -27,6 +28,7 @@ impl Secret {
         self
     }
 
+    /// The user it belongs to, where it says so.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -46,8 +48,10 @@ impl fmt::Debug for Secret {
 /// Where a password comes from.
 #[derive(Clone, Debug, Default)]
 pub enum Password {
+    /// There is none.
     #[default]
     None,
+    /// The same at every connect.
     Fixed(Secret),
     /// A function of the user's, called at each connect, for tokens that expire.
     Provider(Arc<dyn PasswordProvider>),
@@ -65,7 +69,9 @@ impl Password {
     }
 }
 
+/// Answers a password when one is needed.
 #[async_trait]
 pub trait PasswordProvider: fmt::Debug + Send + Sync {
+    /// The password for the connect at hand.
     async fn password(&self) -> Result<Secret>;
 }

@@ -9,16 +9,22 @@ use crate::lock::{Error, FenceRetention, MAX_TIME_MS, Result};
 /// Where the store is: a URL, or the same facts one by one.
 #[derive(Debug)]
 pub enum Target {
+    /// As one text.
     Url(String),
+    /// One by one.
     Facts(Settings),
 }
 
 /// One value as it was given. `Debug` hides it, since it may be a password.
 #[derive(Clone, PartialEq)]
 pub enum Setting {
+    /// A string.
     Text(String),
+    /// A number.
     Number(f64),
+    /// A boolean.
     Flag(bool),
+    /// A `Uint8Array`.
     Bytes(Vec<u8>),
     /// Something that no setting can be; holds the name of its type.
     Other(String),
@@ -81,6 +87,7 @@ impl Settings {
         }
     }
 
+    /// Takes a boolean.
     pub fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>> {
         match self.take(name) {
             None => Ok(None),
