@@ -1,6 +1,6 @@
 // npm run lint: formats, lints, and the invariants that a command can check. Runs them all and names those that fail.
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { installPackages } from './prepare.mjs'
 import { heading, main, root, run } from './run.mjs'
@@ -43,6 +43,18 @@ function unpinnedActions() {
   const workflows = join(root, '.github', 'workflows')
   const used = readdirSync(workflows).flatMap((name) => [...readFileSync(join(workflows, name), 'utf8').matchAll(/^\s*(?:- )?uses: (\S+)/gm)])
   return used.map(([, action]) => action).filter((action) => !/@[0-9a-f]{40}$/.test(action) && !action.startsWith('./'))
+}
+
+/** Files that don't say in their first line what they are. */
+function silentFiles() {
+  const listed = run('git', ['ls-files', '--cached', '--others', '--exclude-standard', '--', 'src', 'tests', 'ts', 'scripts', 'benches', '__test__'], { quiet: true })
+  return listed
+    .split('\n')
+    .filter((name) => /\.(rs|[cm]?[jt]s)$/.test(name) && existsSync(join(root, name)))
+    .filter((name) => {
+      const source = readFileSync(join(root, name), 'utf8').replace(/^#!.*\n/, '')
+      return !(name.endsWith('.rs') ? source.startsWith('//!') : /^(\/\/|\/\*)/.test(source))
+    })
 }
 
 function dependencies(pkg) {
@@ -98,6 +110,7 @@ const gates = {
       sourcesThatPause().filter((name) => !MAY_SLEEP.some((place) => place.test(name))),
       'a pause in'
     ),
+  'every file says what it is': () => refuse(silentFiles(), 'no first line in'),
   'no path of a machine': () => refuse(machinePaths(), 'named in'),
   'no registry in the lock file': () => refuse(readFileSync(join(root, 'package-lock.json'), 'utf8').match(/"resolved": "http[^"]*/g) ?? [], 'resolved')
 }

@@ -1,3 +1,4 @@
+// A backend written in JavaScript, as the engine asks it: attempt by attempt.
 import { ATTEMPT } from "./backend.js";
 import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
 import { reasonOf } from "./disposal.js";

@@ -1,3 +1,4 @@
+// Backends over an opened native client.
 import { callback } from "./checks.js";
 import { type Disposal, refusal } from "./disposal.js";
 import { leases, passwords } from "./environment.js";

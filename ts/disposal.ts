@@ -1,3 +1,4 @@
+// Releasing at the end of a scope, and what becomes of its failure.
 import { asError, LockError } from "./errors.js";
 import { orAborted, quietly, refuseAborted } from "./signals.js";
 import type { OnReleaseError, ReleaseResult } from "./types.js";

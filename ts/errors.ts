@@ -1,3 +1,4 @@
+// The error class, and failures of the addon as errors.
 import { types } from "node:util";
 import type { Failure } from "./native.js";
 import type { Aborted } from "./signals.js";

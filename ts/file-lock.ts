@@ -1,3 +1,4 @@
+// The lease file.
 import { callback } from "./checks.js";
 import { logDisposalFailure } from "./disposal.js";
 import { files, type FileListener, here, hold, letGo } from "./environment.js";

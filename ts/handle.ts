@@ -1,3 +1,4 @@
+// The handle of a lease that this process holds.
 import { Releasable, type Disposal, refusal } from "./disposal.js";
 import { errorOf, isFailure, type LockError } from "./errors.js";
 import { hold, leases, letGo, type LossListener } from "./environment.js";

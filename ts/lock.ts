@@ -1,3 +1,4 @@
+// `lock` and the functions made from it.
 import { Adapter, asLockError } from "./adapter.js";
 import { close, leaseOf, type Opened, openedOf } from "./backend.js";
 import { callback, requireBackend } from "./checks.js";

@@ -1,3 +1,4 @@
+// Leases as lookups show them: without secrets, unless asked.
 import { requireBackend } from "./checks.js";
 import type { LeaseRecord } from "./native.js";
 import { hashKey, own } from "./nouns.js";

@@ -1,3 +1,4 @@
+// Opening a native client for a target.
 import { close, type Opened } from "./backend.js";
 import { callback } from "./checks.js";
 import { entriesOf } from "./entries.js";

@@ -1,3 +1,4 @@
+// Abort signals.
 import { abortedError, invalid } from "./errors.js";
 import { type MaybeCancel, native } from "./native.js";
 import { describe } from "./targets/target.js";

@@ -1,3 +1,4 @@
+// Telemetry: an event for each operation of a backend.
 import { type Opened, openedOf } from "./backend.js";
 import { callback, requireBackend } from "./checks.js";
 import { isHandle, releasableOf, setReleasable } from "./decorate.js";

@@ -1,3 +1,4 @@
+// The error class.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { inspect } from 'node:util'

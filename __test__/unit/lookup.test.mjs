@@ -1,3 +1,4 @@
+// What lookups answer, and what they hide.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { attachRawData, getById, getByIdRaw, getByKey, getByKeyRaw, hasFence, hashKey, owns, sanitizeLockInfo } from 'syncguard/common'

@@ -1,3 +1,4 @@
+// What telemetry tells of calls to a memory backend.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { acquireHandle, hashKey, LockError, withTelemetry } from 'syncguard/common'

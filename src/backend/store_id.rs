@@ -1,3 +1,5 @@
+//! Which store a backend leads to, as a structure, so that waiters of one store meet and of two never do.
+
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};

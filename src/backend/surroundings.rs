@@ -1,3 +1,5 @@
+//! Where a store runs, as every store is told alike.
+
 use std::sync::Arc;
 use std::time::Duration;
 

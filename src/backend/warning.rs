@@ -1,3 +1,5 @@
+//! What a user should know of, though no call fails by it.
+
 use std::fmt::Debug;
 
 /// What a backend's user should know, though nothing has failed. Names no key, lock id or secret.

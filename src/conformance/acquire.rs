@@ -1,3 +1,5 @@
+//! The rules of `acquire`.
+
 use std::sync::Arc;
 
 use super::trial::{

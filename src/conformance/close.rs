@@ -1,3 +1,5 @@
+//! The rules of `close`.
+
 use std::fmt::Debug;
 
 use super::trial::{LONG, Trial, grant, refuse, request, still, ttl};

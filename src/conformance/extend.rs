@@ -1,3 +1,5 @@
+//! The rules of `extend`.
+
 use std::time::Duration;
 
 use super::trial::{

@@ -1,3 +1,5 @@
+//! The rules of `extend_many`.
+
 use super::trial::{LONG, Trial, by_id, expires_after, grant, near, release, still, ttl};
 use crate::backend::{Mutation, Owner};
 use crate::lock::{Lease, LockId};

@@ -1,3 +1,5 @@
+//! The rules of fences.
+
 use super::trial::{
     CLOCK_SLACK, LONG, SHORT, Trial, by_id, by_key, fence, grant, is_locked, refuse, release, request,
 };

@@ -1,3 +1,5 @@
+//! What the rules need of a store beyond the trait.
+
 use std::sync::Arc;
 use std::time::Duration;
 

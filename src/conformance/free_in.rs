@@ -1,3 +1,5 @@
+//! The rules of what a refusal says about when the key comes free.
+
 use std::time::Duration;
 
 use super::trial::{CLOCK_SLACK, LONG, Trial, extend, grant, refuse, request, ttl};

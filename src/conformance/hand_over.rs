@@ -1,3 +1,5 @@
+//! The rules of `hand_over`.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,3 +1,5 @@
+//! The rules of `is_locked`.
+
 use std::time::Duration;
 
 use super::trial::{

@@ -1,3 +1,5 @@
+//! The rules about keys: whatever their text, each leads to its own lease.
+
 use super::trial::{
     LONG, Trial, by_id, by_key, extend, grant, is_locked, key, refuse, release, request, still,
 };

@@ -1,3 +1,5 @@
+//! The rules of `lookup`.
+
 use super::trial::{LONG, Trial, by_id, by_key, extend, grant, release, same, still};
 use crate::backend::{LookupBy, Mutation};
 use crate::lock::{Code, LockId};

@@ -1,3 +1,5 @@
+//! The rules about many at once.
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};

@@ -1,3 +1,5 @@
+//! The rules of `release`.
+
 use super::trial::{LONG, SHORT, Trial, by_id, by_key, extend, grant, is_locked, release, request, still};
 use crate::backend::{Mutation, Owner};
 use crate::lock::{Lease, LockId};

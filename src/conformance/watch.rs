@@ -1,3 +1,5 @@
+//! The rules of `watch`.
+
 use std::time::Duration;
 
 use super::trial::{LONG, Trial, grant, release, request};

@@ -1,3 +1,5 @@
+//! What the engine asks and tells the place where its user lives.
+
 use std::fmt::Debug;
 use std::time::Duration;
 

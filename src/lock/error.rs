@@ -1,3 +1,5 @@
+//! The one error, and the codes it may have.
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Fences: numbers that rise with each grant on a key.
+
 use std::fmt;
 
 use super::{Error, Result, Timestamp};

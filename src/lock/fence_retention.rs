@@ -1,3 +1,5 @@
+//! How long fences of idle keys are kept.
+
 use super::{Error, Fence, MAX_TIME_MS, Result, Timestamp};
 
 /// How long a fence counter stays after the time that its value names. Fences follow the clock, so a counter whose

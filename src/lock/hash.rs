@@ -1,3 +1,5 @@
+//! Hashes of keys and lock ids.
+
 use unicode_normalization::UnicodeNormalization;
 
 /// The short name under which a key or lock id appears in events and look-ups: 24 hexadecimal digits

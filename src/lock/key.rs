@@ -1,3 +1,5 @@
+//! What is locked: a text, in one form.
+
 use std::fmt;
 use std::sync::Arc;
 

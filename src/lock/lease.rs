@@ -1,3 +1,5 @@
+//! What a holder has.
+
 use super::{Fence, Key, LockId, Timestamp};
 
 /// What a holder has. The times are those of the store's authority.

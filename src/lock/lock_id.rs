@@ -1,3 +1,5 @@
+//! The right to extend and release: random, and a secret.
+
 use std::fmt;
 
 use base64::Engine as _;

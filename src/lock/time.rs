@@ -1,3 +1,5 @@
+//! Instants and durations in milliseconds, and when a lease is live.
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Error, Result};

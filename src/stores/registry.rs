@@ -15,16 +15,22 @@ use crate::lock::{Error, Result};
 /// Which store, or way to find one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A Redis server, cluster or sentinels.
     Redis,
+    /// A PostgreSQL database.
     Postgres,
+    /// A Firestore database.
     Firestore,
+    /// Files in a directory.
     File,
+    /// This process's memory.
     Memory,
     /// Files in this user's own directory ([`FileConfig::default_directory`]), whatever the target is.
     Default,
 }
 
 impl Kind {
+    /// Every kind.
     pub const ALL: [Kind; 6] =
         [Kind::Redis, Kind::Postgres, Kind::Firestore, Kind::File, Kind::Memory, Kind::Default];
 

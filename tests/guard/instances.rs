@@ -1,3 +1,5 @@
+//! Instances that live keep others out.
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;

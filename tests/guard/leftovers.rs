@@ -1,3 +1,5 @@
+//! Claims whose process is gone are replaced.
+
 use rustix::process::Signal;
 use syncguard::local::instance::{Holder, State, guard};
 use syncguard::local::process::ProcessId;

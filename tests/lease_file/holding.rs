@@ -1,3 +1,5 @@
+//! A lease file that is held, and released.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

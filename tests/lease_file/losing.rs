@@ -1,3 +1,5 @@
+//! How a holder learns that its file is gone or not its own any more.
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};

@@ -1,3 +1,5 @@
+//! What is in a lease file's way.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

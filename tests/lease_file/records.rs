@@ -1,3 +1,5 @@
+//! Records as they stand in the file.
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 

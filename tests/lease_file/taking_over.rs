@@ -1,3 +1,5 @@
+//! When somebody else may take a lease file over.
+
 use std::fs::{File, FileTimes};
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// Where files are.
 import type { TargetKind } from "./target.js";
 
 export const file: TargetKind = {

@@ -1,3 +1,4 @@
+// The store in this process's memory.
 import type { TargetKind } from "./target.js";
 
 /** A store of this process, for tests: by URL only. */

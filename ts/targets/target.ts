@@ -1,3 +1,4 @@
+// What a kind of target is, and how one is resolved.
 import { entriesOf, isPlainObject, ownOf } from "../entries.js";
 import type { PasswordSource } from "../environment.js";
 import { invalid } from "../errors.js";

@@ -1,3 +1,4 @@
+// TLS settings of other clients as facts, and refusals of those that can't be.
 import { invalid } from "../errors.js";
 
 /** The settings of Node's `tls.connect` that can be taken over. */

@@ -1,3 +1,4 @@
+// A project that uses the installed package by `require`.
 const { lock, LockError } = require("syncguard");
 const { createRedisBackend } = require("syncguard/redis");
 

@@ -1,3 +1,4 @@
+// A project that uses the installed package by `import`.
 import { lock, LockError } from "syncguard";
 import { createLock, createRedisBackend } from "syncguard/redis";
 

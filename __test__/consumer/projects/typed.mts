@@ -1,3 +1,4 @@
+// A project that is compiled against the installed package's types.
 import { lock, LockError, type Fence, type LockBackend } from "syncguard";
 import { createRedisBackend, type RedisCapabilities } from "syncguard/redis";
 

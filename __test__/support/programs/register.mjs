@@ -1,3 +1,4 @@
+// A register behind a socket that refuses older fences, and reports what it accepted.
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { hear, say } from '../child.mjs'

@@ -1,3 +1,5 @@
+//! A map by lock id, whose hash is the lock id itself.
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 

@@ -1,3 +1,5 @@
+//! A claim file that is written whole before it appears.
+
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! What to tell when the file system refuses.
+
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;

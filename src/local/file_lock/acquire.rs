@@ -1,3 +1,5 @@
+//! Taking the lease file.
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,3 +1,5 @@
+//! Who holds a lease file, as the cause of a refusal.
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! How a lease file is acquired and kept, read from settings.
+
 use std::time::Duration;
 
 use crate::lock::{Error, Result};

@@ -1,3 +1,5 @@
+//! Which process wrote a record.
+
 use std::sync::OnceLock;
 
 use crate::local::process::{Liveness, ProcessId};

@@ -1,3 +1,5 @@
+//! The instance that lives, as the cause of a refusal.
+
 use std::fmt;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! The line in an instance's claim.
+
 use serde::{Deserialize, Serialize};
 
 use crate::local::process::ProcessId;

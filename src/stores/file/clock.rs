@@ -1,3 +1,5 @@
+//! The clocks that records expire and are dated by.
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::platform;

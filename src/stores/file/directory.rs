@@ -1,3 +1,5 @@
+//! The directory of this boot's records.
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

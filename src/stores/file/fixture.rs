@@ -1,3 +1,5 @@
+//! Directories for the conformance suite and our own tests.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! The OS locks that serialise changes.
+
 use std::fs::File;
 use std::io;
 

@@ -1,3 +1,5 @@
+//! The directory as a backend uses it.
+
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

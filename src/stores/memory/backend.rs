@@ -1,3 +1,5 @@
+//! The backend trait over a memory store.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! The clock that a memory store goes by: real, or moved by hand.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

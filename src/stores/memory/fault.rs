@@ -1,3 +1,5 @@
+//! The faults that a test can script.
+
 use std::sync::Arc;
 
 use tokio::sync::Notify;

@@ -1,3 +1,5 @@
+//! Memory stores for the conformance suite.
+
 use std::sync::Arc;
 use std::time::Duration;
 

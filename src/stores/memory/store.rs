@@ -1,3 +1,5 @@
+//! The state of a memory store.
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 #[cfg(any(test, feature = "testing"))]

@@ -1,3 +1,5 @@
+//! What macOS does in its own way.
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 

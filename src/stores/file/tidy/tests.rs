@@ -1,3 +1,5 @@
+//! Tests of tidying: what goes, what stays.
+
 use super::*;
 use crate::backend::{AcquireRequest, Acquired, Backend, Mutation, Owner};
 use crate::conformance::Fixture;
