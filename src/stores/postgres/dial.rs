@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::{PostgresConfig, SessionKind};
-use super::error::again;
 use super::host::Host;
 use super::session::{OnNotification, Session};
 use crate::lock::{Code, Error, Result};
@@ -49,7 +48,7 @@ impl Dialer {
     /// What the last attempt ended with, if it ended after `since` and nothing worked after it.
     pub(super) fn failure_since(&self, since: Instant) -> Option<Error> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        past.last.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| again(error))
+        past.last.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
     }
 
     /// Opens a session with the first host that suits, after a pause where the last attempt failed.
@@ -76,7 +75,7 @@ impl Dialer {
             }
             Err(error) => {
                 past.failures = past.failures.saturating_add(1);
-                past.last = Some((Instant::now(), again(error)));
+                past.last = Some((Instant::now(), error.clone()));
             }
         }
         outcome

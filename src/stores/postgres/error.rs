@@ -52,22 +52,7 @@ impl Failure {
 
     /// For what goes before the request itself.
     pub(super) fn not_applied(self) -> Failure {
-        Failure { error: copy(&self.error), ..self }
-    }
-}
-
-/// The same error once more, for everybody whom it concerns.
-pub(super) fn again(error: &Error) -> Error {
-    let same = copy(error);
-    if error.is_unknown() { same.unknown() } else { same }
-}
-
-fn copy(error: &Error) -> Error {
-    let same = Error::new(error.code(), error.message());
-    let same = if error.is_retryable() { same.retryable() } else { same };
-    match error.cause() {
-        Some(cause) => same.because(cause.to_string()),
-        None => same,
+        Failure { error: self.error.not_applied(), ..self }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::connection::Connection;
 use super::detached::Detached;
-use super::error::{self, Failure, Kind, again};
+use super::error::{self, Failure, Kind};
 use super::pool::{Lent, Pool, with_connection};
 use crate::lock::{Error, Result};
 use crate::stores::batch::{Distinct, DistinctQueue, Joinable};
@@ -141,7 +141,7 @@ impl<R: Request> Inner<R> {
             }
             Err(error) => {
                 let jobs = self.queue().take_all();
-                jobs.into_iter().for_each(|job| job.answer(Err(again(&error))));
+                jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
             }
         }
     }
@@ -171,7 +171,7 @@ impl<R: Request> Inner<R> {
                     let _ = answer.send(alone(pool, None, request).await);
                 }
             }
-            Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(again(&failure.error)))),
+            Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(failure.error.clone()))),
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::error::again;
 use crate::lock::Result;
 
 /// Who watches what. The task changes what is held, watchers come and go.
@@ -203,7 +202,7 @@ impl Watched {
     fn settle(&mut self, outcome: &Result<()>) {
         for waiting in self.waiting.drain(..) {
             // Who waited may have gone.
-            let _ = waiting.send(outcome.as_ref().copied().map_err(again));
+            let _ = waiting.send(outcome.clone());
         }
     }
 }

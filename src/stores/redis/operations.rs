@@ -192,7 +192,7 @@ impl RedisBackend {
         match self.extend_known(batch).await {
             Ok(results) => results,
             // What went wrong with the request went wrong with each of its parts.
-            Err(error) => batch.iter().map(|_| Err(same(&error))).collect(),
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 
@@ -243,15 +243,4 @@ fn millis(ttl: Ttl) -> String {
 
 fn json(key: &Key) -> String {
     serde_json::Value::from(key.as_str()).to_string()
-}
-
-/// The same error for another part of a request.
-pub(super) fn same(error: &Error) -> Error {
-    let copy = Error::new(error.code(), error.message());
-    let copy = if error.is_retryable() { copy.retryable() } else { copy };
-    let copy = if error.is_unknown() { copy.unknown() } else { copy };
-    match error.cause() {
-        Some(cause) => copy.because(cause.to_string()),
-        None => copy,
-    }
 }

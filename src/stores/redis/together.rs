@@ -8,7 +8,6 @@ use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::operations::same;
 use super::script::{Call, Script};
 use super::server::Server;
 use crate::lock::{Error, Result};
@@ -186,7 +185,7 @@ impl<const K: usize, const A: usize> Turn<K, A> {
         let connected = inner.server.connected().await;
         let jobs = batch::take(&mut inner.queue().jobs, WIDTH);
         if let Err(error) = connected {
-            return jobs.into_iter().for_each(|job| job.answer(Err(same(&error))));
+            return jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
         }
         if jobs.is_empty() {
             return;
@@ -203,7 +202,7 @@ impl<const K: usize, const A: usize> Turn<K, A> {
                 }
             }
             Ok(None) => jobs.into_iter().for_each(Job::leave),
-            Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(same(&error)))),
+            Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error.clone()))),
         }
     }
 }
