@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod crew;

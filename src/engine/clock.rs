@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+#[cfg(not(any(test, feature = "testing")))]
+use crate::clock::steady as since_start;
+
 /// A moment on that clock. No wall clock moves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
@@ -46,22 +49,8 @@ impl Moment {
     }
 }
 
-// CLOCK_MONOTONIC stops while the machine sleeps, and with it tokio's clock; a lease does not.
-#[cfg(all(target_os = "linux", not(any(test, feature = "testing"))))]
-fn since_start() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
-}
-
-// macOS's CLOCK_MONOTONIC and Windows' performance counter run on during sleep.
-#[cfg(all(target_os = "macos", not(any(test, feature = "testing"))))]
-fn since_start() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
-}
-
 // In tests tokio's clock, so that a test that pauses time pauses the leases with it.
-#[cfg(any(test, feature = "testing", not(any(target_os = "linux", target_os = "macos"))))]
+#[cfg(any(test, feature = "testing"))]
 fn since_start() -> Duration {
     use std::sync::LazyLock;
     use tokio::time::Instant;

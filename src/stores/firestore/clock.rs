@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost_types::Timestamp as ServerTime;
 
+use crate::clock;
 use crate::lock::Timestamp;
 
 /// A reading of the clock that no change of the wall clock moves and that runs while the machine sleeps.
@@ -13,7 +14,7 @@ pub(super) struct Moment(i64);
 
 impl Moment {
     pub(super) fn now() -> Moment {
-        Moment(micros(since_boot()))
+        Moment(micros(clock::steady()))
     }
 
     pub(super) fn plus(self, time: Duration) -> Moment {
@@ -24,31 +25,6 @@ impl Moment {
     pub(super) fn since(self, earlier: Moment) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
-}
-
-#[cfg(target_os = "linux")]
-fn since_boot() -> Duration {
-    from_timespec(rustix::time::clock_gettime(rustix::time::ClockId::Boottime))
-}
-
-// macOS's CLOCK_MONOTONIC runs on during sleep.
-#[cfg(target_os = "macos")]
-fn since_boot() -> Duration {
-    from_timespec(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
-}
-
-#[cfg(any(target_os = "linux", target_os = "macos"))]
-fn from_timespec(time: rustix::time::Timespec) -> Duration {
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
-}
-
-// So does the counter behind Windows' Instant.
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn since_boot() -> Duration {
-    use std::sync::LazyLock;
-    use std::time::Instant;
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed()
 }
 
 /// Starts as this machine's wall clock. A reply bounds it from both sides: the server read the time it

@@ -3,8 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
+use crate::clock::steady;
 use crate::local::process::time_namespace_offset;
 
 /// Below the home directory, by the XDG base directory specification.
@@ -13,8 +12,7 @@ pub(crate) const STATE_DIRECTORY: &str = ".local/state/syncguard/locks";
 /// The machine's boot clock, which runs on while it sleeps and which nobody can set. Containers in time
 /// namespaces of their own see it shifted; here all see the same.
 pub(crate) fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec) - time_namespace_offset();
+    let nanos = i128::try_from(steady().as_nanos()).unwrap_or(0) - time_namespace_offset();
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 

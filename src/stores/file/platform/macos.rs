@@ -1,21 +1,14 @@
 //! What macOS does in its own way.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+pub(crate) use crate::clock::steady as since_boot;
 
 /// Below the home directory.
 pub(crate) const STATE_DIRECTORY: &str = "Library/Application Support/syncguard/locks";
 
 /// `MNT_LOCAL` of statfs(2): the filesystem is stored on this machine.
 const LOCAL: u32 = 0x1000;
-
-/// macOS's monotonic clock counts from boot and runs on during sleep.
-pub(crate) fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Monotonic);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
-}
 
 /// Something to call the network filesystem by that a directory lies on; `None` for a local one.
 pub(crate) fn network_filesystem(directory: impl AsFd) -> std::io::Result<Option<&'static str>> {
