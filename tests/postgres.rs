@@ -27,22 +27,13 @@ mod wakes;
 #[path = "postgres/watchers.rs"]
 mod watchers;
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation};
-use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, Ttl};
+pub use support::asking::*;
 use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::stores::target::Password;
-use syncguard::stores::target::{Setting, Settings, Target};
+use syncguard::stores::target::{Setting, Target};
 
 use support::postgres_server::PostgresServer;
 use tokio_postgres::Client;
-
-pub fn settings(values: &[(&str, Setting)]) -> Settings {
-    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
-}
-
-pub fn text(value: &str) -> Setting {
-    Setting::Text(value.to_owned())
-}
 
 pub fn config(url: &str, options: &[(&str, Setting)]) -> PostgresConfig {
     PostgresConfig::from_target(Target::Url(url.to_owned()), settings(options), Password::None)
@@ -64,60 +55,8 @@ pub async fn server() -> PostgresServer {
     server
 }
 
-pub fn key(name: &str) -> Key {
-    Key::new(name).expect("a good key")
-}
-
-pub fn ttl(millis: u64) -> Ttl {
-    Ttl::from_millis(millis).expect("a good ttl")
-}
-
-pub fn request(name: &str) -> AcquireRequest {
-    AcquireRequest { key: key(name), lock_id: LockId::mint(), ttl: ttl(30_000) }
-}
-
-/// Acquires what must be free.
-pub async fn take(backend: &dyn Backend, name: &str) -> Lease {
-    granted(backend.acquire(&request(name)).await.expect("an answer"))
-}
-
-pub fn granted(acquired: Acquired) -> Lease {
-    match acquired {
-        Acquired::Granted(lease) => lease,
-        Acquired::Held { .. } => panic!("somebody else holds the key"),
-    }
-}
-
-/// What must be held by somebody else.
-pub fn assert_held(acquired: &Acquired) {
-    assert!(matches!(acquired, Acquired::Held { .. }), "{acquired:?}");
-}
-
-pub fn assert_done<T: std::fmt::Debug>(mutation: &Mutation<T>) {
-    assert!(matches!(mutation, Mutation::Done(_)), "{mutation:?}");
-}
-
-pub fn assert_is(error: &Error, code: Code, retryable: bool, outcome: Outcome) {
-    assert_eq!(
-        (error.code(), error.is_retryable(), error.outcome()),
-        (code, retryable, outcome),
-        "{error:?}"
-    );
-}
-
 pub fn millis(number: u32) -> Setting {
     Setting::Number(number.into())
-}
-
-/// Waits for what happens in the background, and fails when it does not.
-pub async fn eventually(what: &str, mut happened: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
-        if happened().await {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("not within 5 s: {what}");
 }
 
 /// One value of one row.

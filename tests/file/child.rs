@@ -7,19 +7,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use syncguard::backend::{AcquireRequest, Acquired, Backend, HandOver, Owner, Yield};
-use syncguard::lock::{Key, Lease, LockId, Ttl};
+use syncguard::lock::{Lease, LockId};
 use syncguard::stores::file::{FileBackend, FileConfig};
 use syncguard::stores::target::{Setting, Settings};
 
+pub use crate::asking::{key, ttl};
+
 pub const LONG: u64 = 60_000;
-
-pub fn key(name: &str) -> Key {
-    Key::new(name).expect("a valid key")
-}
-
-pub fn ttl(millis: u64) -> Ttl {
-    Ttl::from_millis(millis).expect("a valid TTL")
-}
 
 pub fn request(name: &str, millis: u64) -> AcquireRequest {
     AcquireRequest { key: key(name), lock_id: LockId::mint(), ttl: ttl(millis) }

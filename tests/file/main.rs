@@ -1,5 +1,7 @@
 //! The file backend: the conformance suite, and what only files can suffer.
 
+#[path = "../support/asking.rs"]
+mod asking;
 mod child;
 mod contention;
 mod hanging;

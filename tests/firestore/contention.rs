@@ -128,7 +128,7 @@ async fn many_keys_at_once_do_not_disturb_each_other() {
             let backend = Arc::clone(&backend);
             tokio::spawn(async move {
                 for _ in 0..3 {
-                    let lease = take(&backend, &format!("key {n}")).await;
+                    let lease = take(&*backend, &format!("key {n}")).await;
                     assert_eq!(backend.release(&Owner::from(lease)).await.unwrap(), Mutation::Done(()));
                 }
             })

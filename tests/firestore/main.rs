@@ -1,5 +1,7 @@
 //! The Firestore backend against the real emulator.
 
+#[path = "../support/asking.rs"]
+mod asking;
 mod auth;
 mod broken;
 mod conformance;
@@ -17,19 +19,11 @@ mod token_server;
 mod trips;
 mod wakes;
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend};
-use syncguard::lock::{Key, Lease, LockId, Ttl};
+pub use asking::*;
+use syncguard::backend::{Acquired, Backend};
 pub use syncguard::stores::firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard::stores::target::Password;
-use syncguard::stores::target::{Setting, Settings, Target};
-
-pub fn settings(values: &[(&str, Setting)]) -> Settings {
-    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
-}
-
-pub fn text(value: &str) -> Setting {
-    Setting::Text(value.to_owned())
-}
+use syncguard::stores::target::{Setting, Target};
 
 pub fn backend_of(facts: &[(&str, Setting)], options: &[(&str, Setting)]) -> FirestoreBackend {
     let target = Target::Facts(settings(facts));
@@ -44,26 +38,6 @@ pub fn backend_on(project: &str, options: &[(&str, Setting)]) -> FirestoreBacken
 
 pub fn backend_at(host: &str, project: &str, options: &[(&str, Setting)]) -> FirestoreBackend {
     backend_of(&[("projectId", text(project)), ("host", text(host)), ("ssl", Setting::Flag(false))], options)
-}
-
-pub fn key(name: &str) -> Key {
-    Key::new(name).expect("a good key")
-}
-
-pub fn ttl(millis: u64) -> Ttl {
-    Ttl::from_millis(millis).expect("a good ttl")
-}
-
-pub fn request(name: &str) -> AcquireRequest {
-    AcquireRequest { key: key(name), lock_id: LockId::mint(), ttl: ttl(30_000) }
-}
-
-/// Acquires, and fails the test unless it is granted.
-pub async fn take(backend: &FirestoreBackend, name: &str) -> Lease {
-    match backend.acquire(&request(name)).await {
-        Ok(Acquired::Granted(lease)) => lease,
-        other => panic!("{name} must be granted, got {other:?}"),
-    }
 }
 
 /// Whether an acquire is refused.

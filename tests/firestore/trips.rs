@@ -135,7 +135,7 @@ async fn who_loses_again_and_again_is_granted_or_told_who_holds_it() {
     assert_eq!(gate.calls(), [READ], "the last look");
 
     // And so for those who own it.
-    let owner = Owner::from(take(&backend, "a").await);
+    let owner = Owner::from(take(&*backend, "a").await);
     gate.calls();
     for status in [10, 9, 10] {
         gate.next(COMMIT, Fault::Refuse(status));

@@ -2,24 +2,19 @@
 
 use std::time::Duration;
 
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner, Watch};
+use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Outcome};
 use tokio::time::timeout;
 
 use crate::emulator::{self, Emulator, eventually};
 use crate::gate::{Fault, Gate};
 use crate::raw::{Raw, text, whole};
-use crate::{FirestoreBackend, backend_at, backend_on, key, request, take, ttl};
+use crate::{FirestoreBackend, assert_hinted, assert_quiet, backend_at, backend_on, key, request, take, ttl};
 
 const LISTEN: &str = "Listen";
 
-async fn hinted(watch: &Watch) {
-    timeout(Duration::from_secs(5), watch.hint()).await.expect("a hint");
-}
-
-async fn quiet(watch: &Watch) {
-    assert!(timeout(Duration::from_millis(300), watch.hint()).await.is_err(), "no hint was due");
-}
+/// A wrong hint would come by then.
+const QUIET: Duration = Duration::from_millis(300);
 
 async fn done(backend: &FirestoreBackend, owner: impl Into<Owner>) {
     assert_eq!(backend.release(&owner.into()).await.unwrap(), Mutation::Done(()));
@@ -37,9 +32,9 @@ async fn all_waited_keys_share_one_stream() {
     }
     assert_eq!(gate.calls(), [LISTEN]);
     for (lease, watch) in leases.into_iter().zip(&watches) {
-        quiet(watch).await;
+        assert_quiet(watch, QUIET).await;
         done(&holder, lease).await;
-        hinted(watch).await;
+        assert_hinted(watch).await;
     }
 }
 
@@ -50,11 +45,11 @@ async fn only_what_may_free_the_key_is_a_hint() {
     let raw = Raw::new(emulator::shared(), &project);
     let lease = take(&holder, "a").await;
     let watch = waiter.watch(&key("a")).await.unwrap();
-    quiet(&watch).await;
+    assert_quiet(&watch, QUIET).await;
     holder.extend(&Owner::from(lease.clone()), ttl(60_000)).await.unwrap();
-    quiet(&watch).await;
+    assert_quiet(&watch, QUIET).await;
     done(&holder, lease.clone()).await;
-    hinted(&watch).await;
+    assert_hinted(&watch).await;
     // Written over as expired, which is how others may give it up.
     let fields = [
         ("lockId", text(lease.lock_id.as_str())),
@@ -64,13 +59,13 @@ async fn only_what_may_free_the_key_is_a_hint() {
         ("fence", text("000000000000001")),
     ];
     raw.put("locks/a", &fields).await;
-    hinted(&watch).await;
+    assert_hinted(&watch).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_free_already_is_a_hint() {
     let waiter = backend_on(&emulator::project(), &[]);
-    hinted(&waiter.watch(&key("nobody's")).await.unwrap()).await;
+    assert_hinted(&waiter.watch(&key("nobody's")).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +76,7 @@ async fn a_release_while_the_stream_is_broken_is_told_by_the_next() {
     for _ in 0..3 {
         let lease = take(&holder, "a").await;
         let watch = waiter.watch(&key("a")).await.unwrap();
-        quiet(&watch).await;
+        assert_quiet(&watch, QUIET).await;
         gate.next(LISTEN, Fault::Refuse(14));
         gate.cut();
         // The emulator answers UNKNOWN to a change that it tells a stream which just then breaks.
@@ -89,7 +84,7 @@ async fn a_release_while_the_stream_is_broken_is_told_by_the_next() {
         while let Err(error) = holder.release(&owner).await {
             assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
         }
-        hinted(&watch).await;
+        assert_hinted(&watch).await;
     }
 }
 
@@ -104,7 +99,7 @@ async fn a_stream_that_cannot_be_opened_is_an_error_and_the_next_watch_tries_aga
     assert_eq!(error.code(), Code::AuthFailed);
     let watch = eventually("a stream", async || waiter.watch(&key("a")).await.ok()).await;
     done(&holder, lease).await;
-    hinted(&watch).await;
+    assert_hinted(&watch).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +117,7 @@ async fn an_emulator_that_was_killed_and_restarted_is_listened_to_again() {
     let first = backend_at(&server.host(), "first", &[]);
     timeout(Duration::from_secs(60), first.watch(&key("a"))).await.expect("a stream").unwrap();
     // What it held is gone, so the key is free, and the fence goes on by the clock.
-    hinted(&watch).await;
+    assert_hinted(&watch).await;
     let lease = eventually("a grant", async || match holder.acquire(&request("a")).await {
         Ok(syncguard::backend::Acquired::Granted(lease)) => Some(lease),
         _ => None,
@@ -130,9 +125,9 @@ async fn an_emulator_that_was_killed_and_restarted_is_listened_to_again() {
     .await;
     assert!(lease.fence > lost.fence);
     assert_eq!(holder.lookup(LookupBy::LockId(&lost.lock_id)).await.unwrap(), None);
-    quiet(&watch).await;
+    assert_quiet(&watch, QUIET).await;
     done(&holder, lease).await;
-    hinted(&watch).await;
+    assert_hinted(&watch).await;
     drop(server);
 }
 

@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
-use syncguard::backend::{Backend, HandOver, Owner, Watch, Yield};
+use syncguard::backend::{Backend, HandOver, Owner, Yield};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::support::postgres_server::PostgresServer;
-use crate::{ask, assert_done, backend, eventually, key, request, server, take};
+use crate::{ask, assert_done, assert_hinted, assert_quiet, backend, eventually, key, request, server, take};
 
-async fn assert_hinted(watch: &Watch) {
-    timeout(Duration::from_secs(5), watch.hint()).await.expect("a hint");
-}
-
-async fn assert_quiet(watch: &Watch) {
-    assert!(timeout(Duration::from_millis(150), watch.hint()).await.is_err(), "no hint was due");
-}
+/// A wrong hint would come by then.
+const QUIET: Duration = Duration::from_millis(150);
 
 const SHARED_LOCKS: &str =
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock'";
@@ -38,7 +33,7 @@ async fn a_release_wakes_those_who_watch_its_key() {
     assert_done(&holder.release(&Owner::from(a)).await.unwrap());
     assert_hinted(&first).await;
     assert_hinted(&second).await;
-    assert_quiet(&other).await;
+    assert_quiet(&other, QUIET).await;
     assert_done(&holder.release(&Owner::from(b.lock_id)).await.unwrap());
     assert_hinted(&other).await;
     drop(first);

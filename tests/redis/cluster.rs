@@ -92,7 +92,7 @@ async fn lock_and_fence_lie_together_and_the_pointer_leads_there() {
         assert!(cluster.run::<i64>(cmd("PTTL").arg(&index)) > 59_000);
         let releaser = if i % 2 == 0 { &ours } else { &theirs };
         assert_done(&releaser.release(&Owner::from(lease.lock_id)).await.unwrap());
-        let gone = || cluster.run::<i64>(cmd("EXISTS").arg(&index)) == 0;
+        let gone = async || cluster.run::<i64>(cmd("EXISTS").arg(&index)) == 0;
         eventually("the pointer is removed behind the release", gone).await;
     }
     // A pointer is never the truth, and what is no pointer is said to be none.
@@ -327,8 +327,10 @@ async fn a_slot_that_moves_while_it_is_in_use_excludes_as_ever() {
     };
     moving.await.unwrap();
     let before = done.load(Ordering::SeqCst);
-    eventually("it goes on where the slot has come to rest", || done.load(Ordering::SeqCst) > before + 20)
-        .await;
+    eventually("it goes on where the slot has come to rest", async || {
+        done.load(Ordering::SeqCst) > before + 20
+    })
+    .await;
     stop.cancel();
     for worker in workers {
         worker.await.unwrap();
@@ -349,7 +351,7 @@ async fn a_node_that_was_reset_or_forgotten_is_not_believed() {
         let lease = take(&backend, "a").await;
         assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
         // All of its slots, of which one holds something: a reverse mapping, which lies anywhere, may go a little later.
-        eventually("only the fence is left", || {
+        eventually("only the fence is left", async || {
             cmd("DBSIZE").query::<usize>(&mut cluster.nodes[from].client()).unwrap() == 1
         })
         .await;
@@ -424,12 +426,13 @@ async fn subscribers_move_with_their_slot() {
     migrate(&cluster, slot, from, to);
     // Whatever it asks next shows it that the slot has moved.
     assert!(waiter.is_locked(&key("a")).await.unwrap());
-    eventually("the subscriber is where the key is", || (subscribers(from), subscribers(to)) == (0, 1)).await;
+    eventually("the subscriber is where the key is", async || (subscribers(from), subscribers(to)) == (0, 1))
+        .await;
     let _ = tokio::time::timeout(Duration::from_millis(50), watch.hint()).await;
     assert_done(&holder.release(&Owner::from(lease)).await.unwrap());
     tokio::time::timeout(Duration::from_secs(5), watch.hint()).await.expect("a hint");
     drop(watch);
-    eventually("nobody is subscribed", || (subscribers(from), subscribers(to)) == (0, 0)).await;
+    eventually("nobody is subscribed", async || (subscribers(from), subscribers(to)) == (0, 0)).await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_server_that_may_evict_is_warned_of_once_whatever_connections_come() {
         let (backend, heard) = hearing(server.url_for("default:secret@"), 0);
         redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).exec(&mut server.client()).unwrap();
         take(&backend, "a").await;
-        eventually("a warning", || heard.count() > 0).await;
+        eventually("a warning", async || heard.count() > 0).await;
         let warning = heard.0.lock().unwrap()[0].clone();
         assert_eq!((warning.kind, warning.code), ("LockEviction", "SYNCGUARD_EVICTION"));
         for part in [policy, "127.0.0.1", &server.port.to_string(), "noeviction", "fence"] {
@@ -91,7 +91,7 @@ async fn the_connections_of_a_backend_ask_one_server_once() {
     let before = calls(&server, "info");
     // No replica is there: both connections are used, for the grant and to take it back.
     backend.acquire(&request("a")).await.unwrap_err();
-    eventually("a warning", || heard.count() > 0).await;
+    eventually("a warning", async || heard.count() > 0).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     // One is this test's own.
     assert_eq!((heard.count(), calls(&server, "info") - before), (1, 2));
@@ -109,7 +109,7 @@ async fn the_nodes_of_a_cluster_give_one_warning() {
     for name in ["a", "b", "c", "d", "e", "f"] {
         take(&backend, name).await;
     }
-    eventually("a warning", || heard.count() > 0).await;
+    eventually("a warning", async || heard.count() > 0).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(heard.count(), 1);
 }
@@ -142,7 +142,8 @@ async fn one_of_two_ways_to_ask_is_enough_and_without_both_there_is_silence() {
         let (backend, heard) = hearing(server.url_for(&format!("{user}:pw@")), 0);
         take(&backend, user).await;
         let last = if warnings > 0 { "a warning" } else { "the last denial" };
-        eventually(last, || heard.count() > 0 || (warnings == 0 && was_denied(&server, "config|get"))).await;
+        eventually(last, async || heard.count() > 0 || (warnings == 0 && was_denied(&server, "config|get")))
+            .await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(heard.count(), warnings, "{denied}");
         assert!(backend.is_locked(&key(user)).await.unwrap());
@@ -160,7 +161,7 @@ async fn a_server_from_before_resp3_is_asked_too() {
     let old = RedisServer::old(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let (backend, heard) = hearing(old.url(), 0);
     take(&backend, "a").await;
-    eventually("a warning", || heard.count() > 0).await;
+    eventually("a warning", async || heard.count() > 0).await;
 }
 
 #[tokio::test]
@@ -176,5 +177,5 @@ async fn nobody_waits_for_the_answer() {
     assert!(!backend.is_locked(&key("a")).await.unwrap());
     let took = start.elapsed();
     assert!(took < ONE_WAY * 5 + lag.total(), "{took:?}");
-    eventually("a warning", || heard.count() > 0).await;
+    eventually("a warning", async || heard.count() > 0).await;
 }

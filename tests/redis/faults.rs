@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::Commands;
 use syncguard::backend::{Backend, LookupBy, Owner};
-use syncguard::lock::{Code, Error, Outcome};
+use syncguard::lock::{Code, Outcome};
 use syncguard::stores::target::Setting;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -13,17 +13,9 @@ use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
 use crate::support::{TempDir, free_port};
 use crate::{
-    assert_done, assert_held, backend, backend_of, backend_with, eventually, granted, key, request, take,
-    text, ttl,
+    assert_done, assert_held, assert_is, backend, backend_of, backend_with, eventually, granted, key,
+    request, take, text, ttl,
 };
-
-fn assert_is(error: &Error, code: Code, retryable: bool, outcome: Outcome) {
-    assert_eq!(
-        (error.code(), error.is_retryable(), error.outcome()),
-        (code, retryable, outcome),
-        "{error:?}"
-    );
-}
 
 #[tokio::test]
 async fn forgotten_scripts_are_not_noticed() {
@@ -65,7 +57,7 @@ async fn a_lost_reply_is_unknown_and_the_same_request_finds_its_lease() {
         async move { backend.acquire(&request).await }
     });
     let mut client = server.client();
-    eventually("the server has granted it", || client.exists("syncguard:a").unwrap()).await;
+    eventually("the server has granted it", async || client.exists("syncguard:a").unwrap()).await;
     proxy.cut();
     let error = lost.await.unwrap().unwrap_err();
     assert_is(&error, Code::ServiceUnavailable, true, Outcome::Unknown);
@@ -83,7 +75,7 @@ async fn a_cut_connection_comes_back_by_itself() {
     take(&backend, "a").await;
     for round in 2..5 {
         proxy.cut();
-        eventually("another connection, though nobody asked", || proxy.accepted() == round).await;
+        eventually("another connection, though nobody asked", async || proxy.accepted() == round).await;
     }
     assert_held(&backend.acquire(&request("a")).await.unwrap());
     assert_eq!(proxy.accepted(), 4);
@@ -94,7 +86,7 @@ async fn a_cut_connection_comes_back_by_itself() {
     let error = backend.acquire(&request("a")).await.unwrap_err();
     assert_is(&error, Code::ServiceUnavailable, true, Outcome::NotApplied);
     proxy.refuse(false);
-    eventually("another connection", || proxy.accepted() >= 5).await;
+    eventually("another connection", async || proxy.accepted() >= 5).await;
     assert_held(&backend.acquire(&request("a")).await.unwrap());
 }
 
@@ -104,7 +96,7 @@ async fn a_killed_server_is_unavailable_until_it_is_back() {
     let backend = backend(&server.url());
     let first = take(&backend, "a").await;
     server.kill();
-    eventually("the end is noticed", || true).await;
+    eventually("the end is noticed", async || true).await;
     let error = loop {
         let error = backend.acquire(&request("a")).await.unwrap_err();
         // The first one may have met the dying connection.
@@ -301,7 +293,8 @@ async fn a_server_that_became_a_replica_is_looked_up_again() {
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut client).unwrap();
     let error = backend.acquire(&request("b")).await.unwrap_err();
     assert_is(&error, Code::ServiceUnavailable, true, Outcome::NotApplied);
-    eventually("another connection, since the name may lead elsewhere now", || proxy.accepted() >= 2).await;
+    eventually("another connection, since the name may lead elsewhere now", async || proxy.accepted() >= 2)
+        .await;
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
     take(&backend, "b").await;
 }
@@ -413,7 +406,7 @@ async fn a_server_that_is_busy_keeps_its_connection() {
         let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.client()).unwrap();
         list.lines().filter(|line| line.contains("lib-name=syncguard") || line.contains("resp=3")).count()
     };
-    eventually("one connection is left", || clients() == 1).await;
+    eventually("one connection is left", async || clients() == 1).await;
     let lease = take(&backend, "c").await;
     assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
 }

@@ -38,7 +38,8 @@ async fn no_lease_is_handed_to_a_waiter_of_another_prefix() {
         tokio::spawn(async move { theirs.lock(options(), &policy, None).await })
     };
     let mut client = server.client();
-    let in_line = || !cmd("PUBSUB").arg("CHANNELS").query::<Vec<String>>(&mut client).unwrap().is_empty();
+    let in_line =
+        async || !cmd("PUBSUB").arg("CHANNELS").query::<Vec<String>>(&mut client).unwrap().is_empty();
     eventually("their waiter is in line", in_line).await;
     assert_done(&ours.release(lease.lock_id, None).await.expect("an answer"));
     waiting.await.unwrap().expect_err("their key is held");

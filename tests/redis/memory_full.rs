@@ -32,7 +32,7 @@ async fn lock(client: &Client, timeout: Duration) -> Result<Lease> {
 async fn waiter(client: &Client, server: &RedisServer, timeout: Duration) -> JoinHandle<Result<Lease>> {
     let (waiting, mut direct) = (client.clone(), server.client());
     let task = tokio::spawn(async move { lock(&waiting, timeout).await });
-    let subscribed = || {
+    let subscribed = async || {
         let channels: Vec<String> = cmd("PUBSUB").arg("CHANNELS").query(&mut direct).unwrap();
         channels == ["syncguard:a:wake"]
     };

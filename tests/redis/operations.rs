@@ -388,7 +388,7 @@ async fn close_ends_everything_and_later_calls_are_invalid() {
     assert_eq!(backend.is_locked(&key("a")).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(backend.watch(&key("a")).await.unwrap_err().code(), Code::InvalidArgument);
     let mut client = server.client();
-    crate::eventually("the server sees the connection go", || clients(&mut client) == 1).await;
+    crate::eventually("the server sees the connection go", async || clients(&mut client) == 1).await;
 }
 
 #[tokio::test]
@@ -401,7 +401,7 @@ async fn dropping_the_backend_closes_its_connection() {
         drop(backend.watch(&key("a")).await.unwrap());
         assert_eq!(clients(&mut client), 2);
     }
-    crate::eventually("the server sees the connection go", || clients(&mut client) == 1).await;
+    crate::eventually("the server sees the connection go", async || clients(&mut client) == 1).await;
 }
 
 fn clients(client: &mut redis::Connection) -> usize {

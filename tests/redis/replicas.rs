@@ -20,7 +20,7 @@ async fn replica_of(master: &RedisServer) -> RedisServer {
     let port = master.port.to_string();
     let replica = RedisServer::with(|_| vec!["--replicaof".into(), "127.0.0.1".into(), port]);
     let mut client = replica.client();
-    crate::eventually("the replica is in step", || {
+    crate::eventually("the replica is in step", async || {
         let info: String = redis::cmd("INFO").arg("replication").query(&mut client).unwrap();
         info.contains("master_link_status:up")
     })

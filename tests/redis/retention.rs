@@ -113,7 +113,7 @@ async fn fences_rise_across_the_end_of_their_counter() {
         assert!(Some(lease.fence) > last, "{:?} after {last:?}", lease.fence);
         last = Some(lease.fence);
         assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
-        eventually("the counter goes", || !client.exists::<_, bool>(self::fence("a")).unwrap()).await;
+        eventually("the counter goes", async || !client.exists::<_, bool>(self::fence("a")).unwrap()).await;
     }
 }
 

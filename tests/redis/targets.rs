@@ -242,7 +242,7 @@ async fn a_password_function_is_asked_at_each_connect_and_wins_over_the_url() {
         .unwrap();
     redis::cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes").exec(&mut client).unwrap();
     // The second time it fails, the third time it works: all by the link itself.
-    crate::eventually("asked again", || provider.0.load(Ordering::SeqCst) >= 3).await;
+    crate::eventually("asked again", async || provider.0.load(Ordering::SeqCst) >= 3).await;
     take(&backend, "b").await;
 }
 

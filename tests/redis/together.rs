@@ -361,7 +361,7 @@ async fn whoever_gives_up_before_the_request_left_has_asked_for_nothing() {
         let (backend, request) = (backend.clone(), request(&name));
         under_way.push(tokio::spawn(async move { backend.acquire(&request).await }));
         let lock = format!("syncguard:{name}");
-        eventually("it is there", || client.exists(&lock).unwrap()).await;
+        eventually("it is there", async || client.exists(&lock).unwrap()).await;
     }
     let (given_up, patient) = (request("given-up"), request("patient"));
     let waits = {

@@ -100,7 +100,7 @@ async fn what_may_have_been_applied_is_not_sent_again() {
             async move { backend.acquire(&request).await }
         });
         let name = format!("syncguard:a{round}");
-        crate::eventually("it is granted", || {
+        crate::eventually("it is granted", async || {
             redis::cmd("EXISTS").arg(&name).query::<bool>(&mut server.client()).unwrap()
         })
         .await;

@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use redis::Commands;
-use syncguard::backend::{Backend, HandOver, Mutation, Owner, Watch, Yield};
+use syncguard::backend::{Backend, HandOver, Mutation, Owner, Yield};
 use syncguard::stores::target::Setting;
 use tokio::time::timeout;
 
 use crate::support::redis_server::RedisServer;
-use crate::{assert_done, backend, backend_with, eventually, granted, key, request, take};
+use crate::{
+    assert_done, assert_hinted, assert_quiet, backend, backend_with, eventually, granted, key, request, take,
+};
 
-async fn assert_hinted(watch: &Watch) {
-    timeout(Duration::from_secs(5), watch.hint()).await.expect("a hint");
-}
-
-async fn assert_quiet(watch: &Watch) {
-    assert!(timeout(Duration::from_millis(100), watch.hint()).await.is_err(), "no hint was due");
-}
+/// A wrong hint would come by then.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// How many connections subscribe to a key's channel.
 fn subscribers(client: &mut redis::Connection, name: &str) -> usize {
@@ -36,7 +33,7 @@ async fn a_release_wakes_those_who_watch_its_key() {
     assert_done(&holder.release(&Owner::from(a)).await.unwrap());
     assert_hinted(&first).await;
     assert_hinted(&second).await;
-    assert_quiet(&other).await;
+    assert_quiet(&other, QUIET).await;
     // By lock id alone as well, and to a watcher that is left when another one goes.
     assert_done(&holder.release(&Owner::from(b.lock_id)).await.unwrap());
     assert_hinted(&other).await;
@@ -54,7 +51,7 @@ async fn a_hint_before_the_wait_is_kept() {
     assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_hinted(&watch).await;
-    assert_quiet(&watch).await;
+    assert_quiet(&watch, QUIET).await;
 }
 
 #[tokio::test]
@@ -74,12 +71,12 @@ async fn the_last_watcher_unsubscribes_and_the_next_subscribes_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(subscribers(&mut client, "a"), 1);
         drop(again);
-        eventually("nobody is subscribed", || subscribers(&mut client, "a") == 0).await;
+        eventually("nobody is subscribed", async || subscribers(&mut client, "a") == 0).await;
     }
     for i in 0..50 {
         let _ = timeout(Duration::from_micros(i * 5), backend.watch(&key("a"))).await;
     }
-    eventually("nobody is subscribed", || subscribers(&mut client, "a") == 0).await;
+    eventually("nobody is subscribed", async || subscribers(&mut client, "a") == 0).await;
 }
 
 #[tokio::test]
@@ -92,7 +89,8 @@ async fn a_killed_connection_is_replaced_subscribed_again_and_everybody_hinted()
     for _ in 0..3 {
         redis::cmd("CLIENT").arg("KILL").arg("SKIPME").arg("yes").exec(&mut client).unwrap();
         assert_hinted(&watch).await;
-        eventually("subscribed again, though nobody called", || subscribers(&mut client, "a") == 1).await;
+        eventually("subscribed again, though nobody called", async || subscribers(&mut client, "a") == 1)
+            .await;
     }
     assert_done(&holder.release(&Owner::from(lease)).await.unwrap());
     assert_hinted(&watch).await;
@@ -125,7 +123,7 @@ async fn hand_over_yields_when_others_watch() {
     // Our own subscription is the only one.
     let handed = hand_over(&owner, Yield::IfWatched { own: 1 }).await;
     owner = Owner::from(granted(handed.next.unwrap()));
-    assert_quiet(&own_watch).await;
+    assert_quiet(&own_watch, QUIET).await;
 
     let their_watch = theirs.watch(&key("a")).await.unwrap();
     let handed = hand_over(&owner, Yield::Never).await;

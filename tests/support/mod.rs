@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers in temporary directories, and a relay that breaks things.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod asking;
 pub mod lag;
 pub mod needs;
 pub mod postgres_server;
