@@ -182,9 +182,9 @@ pub struct HandedOver {
     pub released: Mutation<()>,
     /// `None` when the turn went to other processes.
     pub next: Option<Acquired>,
-    /// How many subscribers of other processes watch the key, where the turn went to them; a guess where the
-    /// store does not tell. They go first, each once, before this process asks at full speed again.
-    pub others: u32,
+    /// How many subscribers of other processes watch the key, where the turn went to them; `None` where the store
+    /// can't tell. They go first, each once, before this process asks at full speed again.
+    pub others: Option<u32>,
     /// Where the turn went to others, whether this backend's own watchers hear of it, too.
     pub echo: bool,
 }

@@ -155,27 +155,37 @@ impl Broken {
             return Ok(HandedOver {
                 released: Mutation::NotFound,
                 next: Some(self.inner.acquire(next).await?),
-                others: 0,
+                others: Some(0),
                 echo: false,
             });
         }
         match self.bug {
             Bug::HandOverOnlyAcquires => {
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::Done(()), next: Some(next), others: 0, echo: false })
+                Ok(HandedOver {
+                    released: Mutation::Done(()),
+                    next: Some(next),
+                    others: Some(0),
+                    echo: false,
+                })
             }
             Bug::HandOverStopsWithoutAnOwner => {
                 let released = self.inner.release(owner).await?;
                 let done = released == Mutation::Done(());
                 let next = if done { Some(self.inner.acquire(next).await?) } else { None };
-                Ok(HandedOver { released, next, others: 0, echo: false })
+                Ok(HandedOver { released, next, others: Some(0), echo: false })
             }
             Bug::HandOverForgetsTheOwnerCheck => {
                 if let Some(lease) = self.holder(&next.key).await {
                     self.drop_lease(&lease).await;
                 }
                 let next = self.inner.acquire(next).await?;
-                Ok(HandedOver { released: Mutation::NotFound, next: Some(next), others: 0, echo: false })
+                Ok(HandedOver {
+                    released: Mutation::NotFound,
+                    next: Some(next),
+                    others: Some(0),
+                    echo: false,
+                })
             }
             Bug::HandOverAlwaysSaysDone => {
                 let handed = self.inner.hand_over(request).await?;
@@ -191,7 +201,7 @@ impl Broken {
                 Ok(HandedOver {
                     released,
                     next: Some(self.inner.acquire(next).await?),
-                    others: 0,
+                    others: Some(0),
                     echo: false,
                 })
             }
@@ -201,7 +211,7 @@ impl Broken {
             Bug::HandOverAlwaysYields if yields != Yield::Never => Ok(HandedOver {
                 released: self.inner.release(owner).await?,
                 next: None,
-                others: 0,
+                others: Some(0),
                 echo: false,
             }),
             Bug::HandOverYieldsToWatchersOnly => {

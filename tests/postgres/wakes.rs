@@ -166,7 +166,7 @@ async fn a_turn_goes_to_other_processes_and_says_how_many_wait() {
         .hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 2 } })
         .await
         .unwrap();
-    assert_eq!((handed.next, handed.others), (None, 2));
+    assert_eq!((handed.next, handed.others), (None, Some(2)));
     for other in &others {
         assert_hinted(other).await;
     }

@@ -21,10 +21,6 @@ use crate::lock::Result;
 /// After other processes got their turn, the local head asks again at the latest after this.
 const YIELD_AT_MOST: Duration = Duration::from_millis(10);
 
-/// How much later than those who have waited longer a process asks that has just had its turn. Without it
-/// the processes that are awake win every race against those that sleep.
-const HEAD_START: Duration = Duration::from_millis(2);
-
 type Subscribing = Pin<Box<dyn Future<Output = Option<Arc<Subscription>>> + Send>>;
 
 /// Why the head asks the store.
@@ -178,10 +174,9 @@ async fn as_head(asking: &mut Asking<'_>, ticket: &Ticket, lead: Lead) -> Result
                 if std::mem::take(&mut echo) && subscription.is_some() {
                     continue;
                 }
-                if ticket.lets_others_first() {
-                    yield_until = Some(Instant::now() + HEAD_START);
-                } else {
-                    waiter.hint(Hint::Free);
+                match ticket.head_start_of_others() {
+                    Duration::ZERO => waiter.hint(Hint::Free),
+                    head_start => yield_until = Some(Instant::now() + head_start),
                 }
             }
             () = tokio::time::sleep_until(due.map_or(asking.deadline, |due| due.min(asking.deadline))) => {

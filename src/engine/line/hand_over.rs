@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::head_start::HeadStart;
 use super::place::Place;
 use super::queue::{hint_head, queues};
 use super::subscription::Subscription;
@@ -78,11 +79,10 @@ impl HandingOver {
         self.listener.as_ref().is_none_or(|listener| listener.belongs_to(shared))
     }
 
-    /// The key went to other processes, of whom so many wait. With an echo, the next hint is of this release.
-    pub fn yielded(mut self, others: u32, echo: bool) {
+    /// The key went to other processes, of whom so many wait; `None` where the store can't tell. With an echo, the next hint is of this release.
+    pub fn yielded(mut self, others: Option<u32>, echo: bool) {
         if let Some(queue) = queues().get_mut(&self.place) {
-            // The one that gets it now needs no head start.
-            queue.others_first = others.saturating_sub(1);
+            queue.head_start = HeadStart::after_own_turn(others);
             queue.strangers = Strangers::after(&self.turn, others);
         }
         self.back_to_waiting(Hint::Yielded { echo }, None);

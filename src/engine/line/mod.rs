@@ -1,6 +1,7 @@
 //! Who waits here for a key, in what order, and whose turn it is.
 
 pub(super) mod hand_over;
+mod head_start;
 pub(super) mod place;
 pub(super) mod queue;
 #[cfg(test)]

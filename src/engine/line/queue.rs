@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::head_start::HeadStart;
 use super::place::Place;
 use super::subscription::Subscription;
 use super::turn::Strangers;
@@ -36,8 +37,8 @@ pub(super) struct Queue {
     /// What the store last said to a head, for those who time out behind it.
     pub heard: Heard,
     pub strangers: Strangers,
-    /// Wake-ups at which processes that have not had their turn since go first.
-    pub others_first: u32,
+    /// Of processes that have not had their turn since.
+    pub head_start: HeadStart,
 }
 
 /// What the store last said.
@@ -52,7 +53,7 @@ pub(in crate::engine) enum Heard {
 impl Queue {
     /// This process has the key; the lease lasts until then.
     pub fn begin_turn(&mut self, until: Moment) {
-        self.others_first = 0;
+        self.head_start = HeadStart::default();
         self.strangers = Strangers::default();
         self.keep(until);
     }

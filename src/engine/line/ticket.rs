@@ -77,14 +77,12 @@ impl Ticket {
         self.waiter.hint(Hint::Free);
     }
 
-    /// Whether this wake-up is one at which other processes go first.
-    pub fn lets_others_first(&self) -> bool {
-        queues().get_mut(&self.place).is_some_and(|queue| {
-            let others_first = queue.others_first > 0;
-            queue.others_first = queue.others_first.saturating_sub(1);
-            // Whoever is the head when the others have had their head start asks.
+    /// The head start of other processes at this wake-up.
+    pub fn head_start_of_others(&self) -> Duration {
+        queues().get_mut(&self.place).map_or(Duration::ZERO, |queue| {
+            // Whoever is the head when the others have had it asks.
             queue.free_at = None;
-            others_first
+            queue.head_start.take()
         })
     }
 

@@ -63,9 +63,10 @@ pub(in crate::engine) struct Strangers {
 }
 
 impl Strangers {
-    /// The key is left to so many others who are known to wait.
-    pub fn after(turn: &Turn, known: u32) -> Strangers {
-        Strangers { invited: known == 0, turns: turn.strangers.saturating_sub(u32::from(known == 0)) }
+    /// The key is left to so many others who are known to wait; `None` where the store can't tell.
+    pub fn after(turn: &Turn, known: Option<u32>) -> Strangers {
+        let invited = known == Some(0);
+        Strangers { invited, turns: turn.strangers.saturating_sub(u32::from(invited)) }
     }
 
     /// Somebody elsewhere has the key.
@@ -121,16 +122,16 @@ mod tests {
 
     #[test]
     fn a_stranger_that_came_is_expected_for_eight_turns() {
-        let mut strangers = Strangers::after(&turn(), 0);
+        let mut strangers = Strangers::after(&turn(), Some(0));
         strangers.came();
         for _ in 0..8 {
             let turn = Turn::new(at(0), &strangers);
             assert_eq!(turn.yields(1, at(50)), Yield::Always { own: 1 });
-            strangers = Strangers::after(&turn, 0);
+            strangers = Strangers::after(&turn, Some(0));
         }
         assert_eq!(Turn::new(at(0), &strangers).yields(1, at(50)), Yield::IfWatched { own: 1 });
         // Nor is one of those whose mark was seen.
-        let mut known = Strangers::after(&turn(), 2);
+        let mut known = Strangers::after(&turn(), Some(2));
         known.came();
         assert_eq!(Turn::new(at(0), &known).yields(1, at(50)), Yield::IfWatched { own: 1 });
     }

@@ -63,7 +63,7 @@ impl Rules {
         if others > 0 || matches!(yields, Yield::Always { .. }) {
             let released = self.release(place, owner)?;
             place.ring();
-            return Ok(HandedOver { released, next: None, others, echo: true });
+            return Ok(HandedOver { released, next: None, others: Some(others), echo: true });
         }
         match self.find(place, now)? {
             Some(Found { record, is_live: true }) if record.lease.lock_id == *owner => {
@@ -77,14 +77,19 @@ impl Rules {
                 };
                 place.replace(owner, &new)?;
                 let next = Some(granted(place, new)?);
-                Ok(HandedOver { released: Mutation::Done(()), next, others: 0, echo: false })
+                Ok(HandedOver { released: Mutation::Done(()), next, others: Some(0), echo: false })
             }
             found => {
                 let released = match found {
                     Some(found) if found.record.lease.lock_id == *owner => Mutation::Expired,
                     _ => Mutation::NotFound,
                 };
-                Ok(HandedOver { released, next: Some(self.acquire(place, next)?), others: 0, echo: false })
+                Ok(HandedOver {
+                    released,
+                    next: Some(self.acquire(place, next)?),
+                    others: Some(0),
+                    echo: false,
+                })
             }
         }
     }

@@ -13,9 +13,6 @@ use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_li
 /// more, so that a refusal says who holds the key now.
 pub(super) const ROUNDS: u32 = 3;
 
-/// How many others are taken to wait where the turn goes to them: it is not known.
-const OTHERS: u32 = 1;
-
 impl FirestoreBackend {
     pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.server.names().await?.place(&request.key)?;
@@ -41,7 +38,7 @@ impl FirestoreBackend {
         // the wake-up costs them nothing, and without them the local waiter asks again 10 ms later.
         if *yields != Yield::Never {
             let released = self.release_one(owner).await?;
-            return Ok(HandedOver { released, next: None, others: OTHERS, echo: true });
+            return Ok(HandedOver { released, next: None, others: None, echo: true });
         }
         let place = self.server.names().await?.place(&next.key)?;
         let now = self.server.clock.now();
@@ -53,7 +50,7 @@ impl FirestoreBackend {
                 return Ok(HandedOver {
                     released: Mutation::Done(()),
                     next: Some(Acquired::Granted(lease)),
-                    others: 0,
+                    others: Some(0),
                     echo: false,
                 });
             }
@@ -68,7 +65,7 @@ impl FirestoreBackend {
                 return Ok(HandedOver {
                     released,
                     next: Some(self.refuse_or_repeat(stored, next, now)),
-                    others: 0,
+                    others: Some(0),
                     echo: false,
                 });
             }
@@ -79,7 +76,7 @@ impl FirestoreBackend {
                 return Ok(HandedOver {
                     released,
                     next: Some(Acquired::Granted(lease)),
-                    others: 0,
+                    others: Some(0),
                     echo: false,
                 });
             }

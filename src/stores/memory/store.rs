@@ -132,7 +132,7 @@ impl MemoryStore {
         if others_turn {
             self.hint(key);
         }
-        Ok(HandedOver { released: unit(&released), next, others, echo: others_turn })
+        Ok(HandedOver { released: unit(&released), next, others: Some(others), echo: others_turn })
     }
 
     pub(super) fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {

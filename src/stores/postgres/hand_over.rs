@@ -65,7 +65,7 @@ impl HandOver {
         let rows = connection.run(Sql::ReleaseUntold, &[&[owner].as_slice()]).await?;
         match Release::read(rows.first()) {
             Reply::Answer(released) => {
-                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: 1, echo: false }))
+                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: None, echo: false }))
             }
             Reply::Busy { .. } => Ok(Outcome::Busy),
         }
@@ -90,7 +90,12 @@ impl HandOver {
         let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(busy())) };
         let Reply::Answer(acquired) = acquired else { return Ok(Err(busy().unknown())) };
         Ok(released.and_then(|released| {
-            Ok(HandedOver { released, next: Some(acquired.map_err(Error::unknown)?), others: 0, echo: false })
+            Ok(HandedOver {
+                released,
+                next: Some(acquired.map_err(Error::unknown)?),
+                others: Some(0),
+                echo: false,
+            })
         }))
     }
 
@@ -109,14 +114,14 @@ impl HandOver {
         if let Some(others) = others {
             let others = u32::try_from(others).unwrap_or(1);
             let (released, echo) = (Mutation::Done(()), others > 0);
-            return Ok(Outcome::Done(HandedOver { released, next: None, others, echo }));
+            return Ok(Outcome::Done(HandedOver { released, next: None, others: Some(others), echo }));
         }
         if let Some(lease) = self.next.taken(row)? {
             let next = Some(Acquired::Granted(lease));
             return Ok(Outcome::Done(HandedOver {
                 released: Mutation::Done(()),
                 next,
-                others: 0,
+                others: Some(0),
                 echo: false,
             }));
         }

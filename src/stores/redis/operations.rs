@@ -98,12 +98,12 @@ impl RedisBackend {
         let Value::Array(answers) = &reply else { return Err(self.strange(&reply)) };
         let handed = match answers.as_slice() {
             [released] => {
-                HandedOver { released: self.released(released)?, next: None, others: 0, echo: false }
+                HandedOver { released: self.released(released)?, next: None, others: Some(0), echo: false }
             }
             [released, Value::Int(others)] => HandedOver {
                 released: self.released(released)?,
                 next: None,
-                others: u32::try_from(*others).unwrap_or(0),
+                others: Some(u32::try_from(*others).unwrap_or(0)),
                 echo: false,
             },
             [released, acquired] => {
@@ -114,7 +114,7 @@ impl RedisBackend {
                     Err(error) if !error.is_unknown() => Acquired::Held { free_in: None },
                     confirmed => confirmed?,
                 };
-                HandedOver { released, next: Some(acquired), others: 0, echo: false }
+                HandedOver { released, next: Some(acquired), others: Some(0), echo: false }
             }
             _ => return Err(self.strange(&reply)),
         };
