@@ -94,6 +94,8 @@ async fn a_restart_and_a_cut_while_idle_are_not_noticed_by_the_next_request() {
     for round in 0..4 {
         fill(&server, &backend).await;
         let owner = Owner::from(take(&*backend, &format!("held{round}")).await);
+        // Idle: while there was traffic a moment ago, a connection does not look before it writes.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         if round % 2 == 0 {
             proxy.cut();
         } else {
@@ -153,7 +155,8 @@ async fn after_a_hang_the_next_calls_find_a_new_connection() {
         let attempt = |name: String| {
             let engine = engine.clone();
             async move {
-                let options = AcquireOptions { key: key(&name), ttl: ttl(20_000), keep: None, lock_id: None };
+                let options =
+                    AcquireOptions { key: key(&name), ttl: ttl(20_000), keep: None, observer: None };
                 engine.acquire(options, None).await
             }
         };

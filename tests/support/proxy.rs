@@ -84,12 +84,33 @@ impl Proxy {
         self.shared.refusing.store(on, Ordering::SeqCst);
     }
 
-    /// Cuts every connection there is.
+    /// Cuts every connection there is. When this answers, the other sides' systems have heard of it.
     pub fn cut(&self) {
         for relay in self.shared.open.lock().unwrap().drain(..) {
             let _ = relay.client.shutdown(Shutdown::Both);
             let _ = relay.server.shutdown(Shutdown::Both);
+            heard(&relay.client);
         }
+    }
+}
+
+/// Waits until the other side's system has acknowledged the end of a connection, where this system tells.
+fn heard(socket: &TcpStream) {
+    const FIN_WAIT1: &str = "04";
+    let (Ok(here), Ok(there)) = (socket.local_addr(), socket.peer_addr()) else { return };
+    let ports = [here, there].map(|address| format!(":{:04X}", address.port()));
+    let pending = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        table.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().take(4).collect();
+            matches!(fields[..], [_, from, to, FIN_WAIT1] if from.ends_with(&ports[0]) && to.ends_with(&ports[1]))
+        })
+    };
+    for _ in 0..5000 {
+        if !pending() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
