@@ -79,7 +79,7 @@ export declare class Attachment {
   /** Whether somebody waits to hear of an event: then the copy must not be collected. */
   hold(hold: boolean): void
   /** The acquisition loop over a JavaScript backend. */
-  lockForeign(adapter: number, store: number, inner: Client | undefined | null, cancel: Cancel | undefined | null, key: unknown, ttlMs: unknown, acquisition: unknown): Promise<{ ok: true, lockId: string } | Failure>
+  lockForeign(adapter: number, store: number, cancel: Cancel | undefined | null, key: unknown, ttlMs: unknown, acquisition: unknown): Promise<{ ok: true, lockId: string } | Failure>
   /** Releases what `lockForeign` was granted. */
   releaseForeign(cancel: Cancel | undefined | null, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
   /** Opens nothing yet. */
@@ -105,9 +105,9 @@ export declare class Client {
   /** Asks the store for a key that nobody has, so that a wrong address or password shows now. */
   check(): Promise<null | Failure>
   /** One attempt, past the queue. */
-  acquire(cancel: MaybeCancel, key: unknown, ttlMs: unknown, keep: unknown, lockId: unknown): Promise<Grant | { ok: false } | Failure>
-  /** Attempts until granted or out of time, in line with this process's other waiters. */
-  lock(cancel: MaybeCancel, key: unknown, ttlMs: unknown, acquisition: unknown, keep: unknown): Promise<Grant | Failure>
+  acquire(cancel: MaybeCancel, key: unknown, ttlMs: unknown, keep: unknown): Promise<Grant | { ok: false } | Failure>
+  /** Attempts until granted or out of time, in line with this process's other waiters. An observer hears of them. */
+  lock(cancel: MaybeCancel, key: unknown, ttlMs: unknown, acquisition: unknown, keep: unknown, observer?: number | undefined | null): Promise<Grant | Failure>
   release(cancel: MaybeCancel, lockId: unknown): Promise<{ ok: true } | Refused | Failure>
   extend(cancel: MaybeCancel, lockId: unknown, ttlMs: unknown, onlyIfHeld: boolean): Promise<{ ok: true, expiresAtMs: number } | Refused | Failure>
   isLocked(cancel: MaybeCancel, key: unknown): Promise<boolean | Failure>

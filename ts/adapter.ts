@@ -1,19 +1,16 @@
 // A backend written in JavaScript, as the engine asks it: attempt by attempt.
-import { ATTEMPT } from "./backend.js";
 import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
 import { reasonOf } from "./disposal.js";
 import { adapters, type AttemptRunner, hold, letGo } from "./environment.js";
 import { isError, LockError } from "./errors.js";
 import type { Failure, Settlement } from "./native.js";
+import { withSignal } from "./signals.js";
 import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, LockErrorCode, OnReleaseError } from "./types.js";
 
 /** What one acquire of a JavaScript backend takes. */
 export interface Order {
   key: string;
   signal: AbortSignal | undefined;
-  /** For a native backend below a layer: renewal is its own, and so is asking under the engine's lock id. */
-  native: boolean;
-  autoExtend: unknown;
   onReleaseError: OnReleaseError | undefined;
 }
 
@@ -59,7 +56,7 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
   }
 
   async attempt(name: string, ttlMs: number): Promise<Settlement> {
-    const answer = this.acquire(name, ttlMs);
+    const answer = this.acquire(ttlMs);
     const entry: Try<C> = { answer: answer.catch(() => undefined), failedUndos: 0 };
     this.tries.set(name, entry);
     try {
@@ -92,13 +89,9 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
     }
   }
 
-  private async acquire(name: string, ttlMs: number): Promise<AsyncLock<C> | undefined> {
-    const { key, signal, native, autoExtend, onReleaseError } = this.order;
-    const opts: Record<string | symbol, unknown> = { key, ttlMs };
-    if (signal !== undefined) opts.signal = signal;
-    if (native && autoExtend !== undefined) opts.autoExtend = autoExtend;
-    if (native) Object.defineProperty(opts, ATTEMPT, { value: { key, lockId: name } });
-    const result = await this.backend.acquire(opts as never);
+  private async acquire(ttlMs: number): Promise<AsyncLock<C> | undefined> {
+    const { key, signal, onReleaseError } = this.order;
+    const result = await this.backend.acquire(withSignal({ key, ttlMs }, signal));
     if (result?.ok === false) return undefined;
     if (result?.ok === true && typeof result.lockId === "string") {
       return isHandle(result)

@@ -26,17 +26,6 @@ export interface Opened {
   readonly passwordSlot: number | undefined;
 }
 
-/**
- * How `lock()` tells a native acquire, through layers that pass its options object on, under which lock id it
- * must ask. Names the key, so that options reused for another key do not carry the lock id along.
- */
-export const ATTEMPT = Symbol("syncguard.attempt");
-
-export interface Attempt {
-  key: unknown;
-  lockId: string;
-}
-
 const opened = new WeakMap<object, { parts: Opened; acquire: unknown; release: unknown }>();
 
 /** What stands behind a native backend; nothing once its methods were replaced, since those must then be called. */
@@ -73,16 +62,14 @@ export function backendOf<C extends BackendCapabilities>(parts: Opened): NativeB
 
   // Own properties only, each read where it is used: this is the hot path.
   async function acquire(opts: object): Promise<NativeAcquireResult<C>> {
-    const given = (opts ?? {}) as Record<string | symbol, unknown>;
+    const given = (opts ?? {}) as Record<string, unknown>;
     const key = Object.hasOwn(given, "key") ? given.key : undefined;
     const ttlMs = Object.hasOwn(given, "ttlMs") ? given.ttlMs : undefined;
     const signal = Object.hasOwn(given, "signal") ? signalOf(given.signal) : undefined;
     const keep = Object.hasOwn(given, "autoExtend") ? keepOf(given.autoExtend) : null;
     const onLeaseLost = Object.hasOwn(given, "onLeaseLost") ? callback("onLeaseLost", given.onLeaseLost) : undefined;
-    const attempt = Object.hasOwn(given, ATTEMPT) ? (given[ATTEMPT] as Attempt) : undefined;
-    const lockId = attempt !== undefined && attempt.key === key ? attempt.lockId : null;
     refuseAborted(signal, "Acquisition");
-    const answer = await cancellable(signal, (cancel) => client.acquire(cancel, key, ttlMs, keep, lockId));
+    const answer = await cancellable(signal, (cancel) => client.acquire(cancel, key, ttlMs, keep));
     if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
     if (!answer.ok) return refusedHandle();
     const lease = leaseOf(parts, answer, key as string);

@@ -15,6 +15,12 @@ export interface AttemptRunner {
   undo(lockId: string): Promise<Settlement>;
 }
 
+/** Hears what one acquisition did at the store; a result is "ok", why not, or the code of an error. */
+export interface AcquisitionListener {
+  asked(result: string, lockId: string | undefined, durationMs: number): void;
+  undone(result: string, lockId: string, durationMs: number): void;
+}
+
 /** The callbacks of one lease file. */
 export interface FileListener {
   lost(failure: Failure): void;
@@ -69,6 +75,8 @@ class Slots<T> {
 
 export const adapters = new Slots<AttemptRunner>();
 export const passwords = new Slots<PasswordSource>();
+/** Until the engine has nothing left to tell them. */
+export const acquisitions = new Slots<AcquisitionListener>();
 
 /** For those whose client is dropped without having been closed. */
 const dropped = new FinalizationRegistry<number>((slot) => passwords.remove(slot));
@@ -117,6 +125,15 @@ const dispatch: Dispatch = (event, a, b, c, d) => {
       break;
     case "warning":
       process.emitWarning(`[SyncGuard] ${c as string}`, { type: a as string, code: b as string });
+      break;
+    case "asked":
+      acquisitions.get(a as number)?.asked(b as string, c as string | undefined, d as number);
+      break;
+    case "undone":
+      acquisitions.get(a as number)?.undone(b as string, c as string, d as number);
+      break;
+    case "unobserved":
+      acquisitions.remove(a as number);
       break;
   }
 };

@@ -10,7 +10,7 @@ import type { Failure } from "./native.js";
 import { acquisitionOf, BACKEND_DEFAULTS, keepOf, own } from "./nouns.js";
 import { cancellable, joinSignals, refuseAborted, signalOf } from "./signals.js";
 import { describe } from "./targets/target.js";
-import { openedBelow } from "./telemetry.js";
+import { layersOf, listenTo, type TelemetryLayer } from "./telemetry.js";
 import type {
   AcquireOk,
   AcquisitionOptions,
@@ -75,22 +75,30 @@ function warnOfLoss(): void {
   );
 }
 
-/** Acquires with retries, runs `fn` and releases, on a native backend. */
-async function lockNative<T>(parts: Opened, fn: (handle: HeldLock) => Promise<T> | T, config: Config): Promise<T> {
+/** Acquires with retries, runs `fn` and releases, on a native backend; layers of telemetry, from the inside out, hear of it. */
+async function lockNative<T>(
+  parts: Opened,
+  fn: (handle: HeldLock) => Promise<T> | T,
+  config: Config,
+  layers: readonly TelemetryLayer[] = [],
+): Promise<T> {
   const call = read(fn, config);
   const { key, ttlMs, acquisition, signal } = call;
   const keep = keepOf(call.autoExtend);
   const { client } = parts;
-  const answer = await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep));
+  const observer = layers.length === 0 ? null : listenTo(layers, key);
+  const answer = await cancellable(signal, (cancel) => client.lock(cancel, key, ttlMs, acquisition, keep, observer));
   call.leave();
   if (isFailure(answer)) throw errorOf(answer, { key }, signal, "Acquisition");
   const lease = leaseOf(parts, answer, key, call.onReleaseError);
   listen(lease, call);
+  const handle = layers.reduce((below, layer) => layer.observed(below, key), handleOf(lease));
+  const dispose = layers.length === 0 ? () => lease.dispose() : handle[Symbol.asyncDispose];
   try {
-    return await fn(handleOf(lease));
+    return await fn(handle);
   } finally {
     lease.lostIfPast();
-    await lease.dispose();
+    await dispose();
     lease.lostIfGone();
   }
 }
@@ -101,24 +109,21 @@ async function lockJavaScript<C extends BackendCapabilities, T>(
   fn: (handle: AsyncLock<C>) => Promise<T> | T,
   config: Config,
 ): Promise<T> {
-  const below = openedBelow(backend);
   const call = read(fn, config);
-  const { key, ttlMs, acquisition, signal, autoExtend } = call;
-  if (below === undefined && keepOf(autoExtend) !== null) {
+  const { key, ttlMs, acquisition, signal, onReleaseError } = call;
+  if (keepOf(call.autoExtend) !== null) {
     throw invalid("autoExtend works on native backends only; this backend is written in JavaScript");
   }
-  const inner = below?.client ?? null;
   const store = storeOf(backend);
-  const onReleaseError = call.onReleaseError ?? below?.onReleaseError;
-  const adapter = new Adapter(backend, { key, signal, native: below !== undefined, autoExtend, onReleaseError });
+  const adapter = new Adapter(backend, { key, signal, onReleaseError });
   const { slot } = adapter;
   try {
-    const answer = await cancellable(signal, (cancel) => here.lockForeign(slot, store, inner, cancel, key, ttlMs, acquisition));
+    const answer = await cancellable(signal, (cancel) => here.lockForeign(slot, store, cancel, key, ttlMs, acquisition));
     if (isFailure(answer)) throw errorFrom(adapter, answer, key, signal);
     const handle = await adapter.granted(answer.lockId);
-    const { lockId } = handle;
-    const disposal: Disposal = { lockId, key, onReleaseError, disposeTimeoutMs: below?.disposeTimeoutMs };
-    const lease = leases.get(lockId) as Lease | undefined;
+    const disposal: Disposal = { lockId: handle.lockId, key, onReleaseError, disposeTimeoutMs: undefined };
+    // A native backend's that something of the user's stands before.
+    const lease = leases.get(handle.lockId) as Lease | undefined;
     if (lease !== undefined) listen(lease, call);
     try {
       return await fn(handle);
@@ -184,8 +189,9 @@ export async function lock<T, C extends BackendCapabilities>(
   config: LockConfig & { acquisition?: AcquisitionOptions },
 ): Promise<T> {
   requireBackend(backend, "acquire", "release");
-  const parts = openedOf(backend);
-  return parts === undefined ? lockJavaScript(backend, fn, config) : lockNative(parts, fn, config);
+  const layers = layersOf(backend);
+  const parts = openedOf(layers.length === 0 ? backend : layers[0].below);
+  return parts === undefined ? lockJavaScript(backend, fn, config) : lockNative(parts, fn, config, layers);
 }
 
 /** @internal The function that `createLock` answers. */

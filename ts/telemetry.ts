@@ -1,9 +1,8 @@
 // Telemetry: an event for each operation of a backend.
-import { type Opened, openedOf } from "./backend.js";
 import { callback, requireBackend } from "./checks.js";
 import { isHandle, releasableOf, setReleasable } from "./decorate.js";
 import { dispose, reasonOf, type Releasable } from "./disposal.js";
-import { leases } from "./environment.js";
+import { acquisitions, leases } from "./environment.js";
 import { asError, invalid, type LockError } from "./errors.js";
 import { Lease, markWith } from "./handle.js";
 import { native } from "./native.js";
@@ -12,27 +11,56 @@ import { quietly } from "./signals.js";
 import type {
   BackendCapabilities,
   DecoratedAcquireResult,
+  DisposableLockHandle,
   LockBackend,
   LockEvent,
   NativeBackend,
   TelemetryOptions,
 } from "./types.js";
 
-/** Each wrapper's backend, and the methods it was made with. */
-const wrapped = new WeakMap<object, { inner: object; acquire: unknown; release: unknown }>();
+type Handle = DisposableLockHandle & { lockId: string };
 
-/** @internal The native backend below layers of telemetry, if that is what is there. */
-export function openedBelow(backend: object): Opened | undefined {
-  for (let layer = backend; ; ) {
-    const entry = wrapped.get(layer);
-    if (entry === undefined) return openedOf(layer);
-    const { acquire, release } = layer as { acquire?: unknown; release?: unknown };
-    if (entry.acquire !== acquire || entry.release !== release) return undefined;
-    layer = entry.inner;
+/** What stands between a backend and its caller, and hears of everything that is done to it. */
+export interface TelemetryLayer {
+  readonly below: object;
+  /** Tells of an operation that took so long. */
+  emit(type: string, durationMs: number, names: Names, outcome: Partial<LockEvent>): void;
+  /** The handle with operations that are told of. */
+  observed<H extends Handle>(handle: H, key: unknown): H;
+}
+
+/** Each wrapper's layer, and the methods it was made with. */
+const wrapped = new WeakMap<object, { layer: TelemetryLayer; acquire: unknown; release: unknown }>();
+
+/** @internal The layers of telemetry that a backend consists of, from the inside out; not those whose methods were replaced. */
+export function layersOf(backend: object): TelemetryLayer[] {
+  const layers: TelemetryLayer[] = [];
+  for (let outer = backend; ; outer = layers[0].below) {
+    const entry = wrapped.get(outer);
+    const { acquire, release } = outer as { acquire?: unknown; release?: unknown };
+    if (entry === undefined || entry.acquire !== acquire || entry.release !== release) return layers;
+    layers.unshift(entry.layer);
   }
 }
 
-type Names = { key?: unknown; lockId?: unknown };
+/** @internal The number under which the engine tells the layers of an acquisition. */
+export function listenTo(layers: readonly TelemetryLayer[], key: string): number {
+  const tell = (type: string, result: string, lockId: string | undefined, durationMs: number) => {
+    for (const layer of layers) layer.emit(type, durationMs, { key, lockId }, outcomeOf(result));
+  };
+  return acquisitions.add({
+    asked: (result, lockId, durationMs) => tell("acquire", result, lockId, durationMs),
+    undone: (result, lockId, durationMs) => tell("release", result, lockId, durationMs),
+  });
+}
+
+function outcomeOf(result: string): Pick<LockEvent, "result" | "reason" | "error"> {
+  if (result === "ok") return { result };
+  const isReason = result === "locked" || result === "expired" || result === "not-found";
+  return { result: "fail", ...(isReason ? { reason: result } : { error: result }) };
+}
+
+export type Names = { key?: unknown; lockId?: unknown };
 type Outcome = Pick<LockEvent, "result" | "reason"> & Names;
 
 /**
@@ -52,10 +80,10 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
   const onEvent = given;
   const includeRaw = own(options, "includeRaw");
 
-  function emit(type: string, startedAt: number, names: Names, outcome: Partial<LockEvent>): void {
+  function emit(type: string, durationMs: number, names: Names, outcome: Partial<LockEvent>): void {
     quietly(() => {
       const event = { type, ...hashes(names), ...outcome } as LockEvent;
-      event.durationMs = Math.round(performance.now() - startedAt);
+      event.durationMs = Math.round(durationMs);
       if (allowsRaw(includeRaw, event)) Object.assign(event, rawNames(names));
       return onEvent(event);
     });
@@ -68,17 +96,16 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
     try {
       answer = await run();
     } catch (error) {
-      emit(type, startedAt, names, { result: "fail", error: codeOf(error) });
+      emit(type, performance.now() - startedAt, names, { result: "fail", error: codeOf(error) });
       throw error;
     }
     const { key, lockId, ...outcome } = judge(answer);
-    emit(type, startedAt, { key: key ?? names.key, lockId: lockId ?? names.lockId }, outcome);
+    emit(type, performance.now() - startedAt, { key: key ?? names.key, lockId: lockId ?? names.lockId }, outcome);
     return answer;
   }
 
   async function acquire(opts: Parameters<LockBackend<C>["acquire"]>[0]): Promise<DecoratedAcquireResult<C>> {
     const names = namesIn(opts);
-    // The inner backend gets the very object: the engine may have marked it.
     const result = await observe(
       "acquire",
       names,
@@ -89,11 +116,11 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
   }
 
   /** A handle that tells of its operations, too. Everything else of it stays as it is, accessors included. */
-  function observed(handle: DecoratedAcquireResult<C> & { ok: true; lockId: string }, key: unknown) {
+  function observed<H extends Handle>(handle: H, key: unknown): H {
     const { lockId } = handle;
     const names = { key, lockId };
     const state = stateOf(handle, lockId);
-    const layer = Object.defineProperties({}, Object.getOwnPropertyDescriptors(handle)) as typeof handle;
+    const layer = Object.defineProperties({}, Object.getOwnPropertyDescriptors(handle)) as H;
     let disposing: Promise<void> | undefined;
     layer.release = (signal) => observe("release", names, () => handle.release(signal), judge);
     layer.extend = (ttlMs, signal) => observe("extend", names, () => handle.extend(ttlMs, signal), judge);
@@ -104,8 +131,8 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
   }
 
   async function disposeOf(
-    layer: DecoratedAcquireResult<C>,
-    handle: DecoratedAcquireResult<C>,
+    layer: DisposableLockHandle,
+    handle: DisposableLockHandle,
     state: Releasable | undefined,
     names: Names,
   ): Promise<void> {
@@ -147,7 +174,7 @@ export function withTelemetry<C extends BackendCapabilities>(backend: LockBacken
     const method = (backend as Partial<NativeBackend<C>>)[name];
     if (typeof method === "function") Object.assign(layer, { [name]: () => method.call(backend) });
   }
-  wrapped.set(layer, { inner: backend, acquire, release });
+  wrapped.set(layer, { layer: { below: backend, emit, observed }, acquire, release });
   return layer;
 }
 

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { generateLockId, getById, getByIdRaw, getByKey, getByKeyRaw, hashKey, lock, owns, withTelemetry } from 'syncguard'
 import { isGrant, rejectsWith, tellsNoSecret } from '../support/assertions.mjs'
 import { uniqueKey } from '../support/keys.mjs'
-import { sleep, until } from '../support/wait.mjs'
+import { deferred, sleep, timed, until } from '../support/wait.mjs'
 import { eachBackend, overNetwork } from './backends.mjs'
 
 eachBackend((fixture) => {
@@ -113,6 +113,65 @@ eachBackend((fixture) => {
     await lock(backend, () => {}, { key: uniqueKey() })
     assert.deepEqual(events, ['acquire ok', 'release ok'])
   })
+
+  test('lock() over withTelemetry waits in one line with those who use the backend itself', async () => {
+    const events = []
+    const native = fixture.open()
+    const observed = withTelemetry(native, { onEvent: ({ type, result, reason }) => events.push([type, result, reason].join(' ').trim()) })
+    const key = uniqueKey()
+    const inside = deferred()
+    const order = []
+    const acquisition = { timeoutMs: 60_000, retryDelayMs: 25_000, backoff: 'fixed', jitter: 'none' }
+    const work = [native, observed, native, observed].map((backend, i) =>
+      lock(
+        backend,
+        async (handle) => {
+          order.push(i)
+          if (i === 0) await inside.promise
+          assert.ok(handle.isValid())
+        },
+        { key, acquisition }
+      )
+    )
+    await until(() => order.length === 1, { what: 'the first one inside' })
+    const { ms } = await timed(async () => {
+      inside.resolve()
+      await Promise.all(work)
+    })
+    assert.deepEqual(order, [0, 1, 2, 3])
+    assert.ok(ms < 5000, `all were inside after ${ms} ms, by hand-over or wake-up`)
+    assert.deepEqual(
+      events.filter((event) => event !== 'acquire fail locked'),
+      ['acquire ok', 'release ok', 'acquire ok', 'release ok']
+    )
+  })
+
+  test('lock() over withTelemetry tells of each refused attempt, and whom it names', async () => {
+    const events = []
+    const native = fixture.open()
+    const observed = withTelemetry(native, { onEvent: (event) => events.push(event), includeRaw: true })
+    const key = uniqueKey()
+    const held = await fixture.open().acquire({ key, ttlMs: 30_000 })
+    await rejectsWith(
+      lock(observed, () => assert.fail('granted'), {
+        key,
+        acquisition: { maxRetries: 2, retryDelayMs: 5, backoff: 'fixed', jitter: 'none', wait: 'poll' }
+      }),
+      'AcquisitionTimeout'
+    )
+    assert.equal(events.length, 3)
+    for (const { durationMs, ...event } of events) {
+      assert.ok(Number.isInteger(durationMs) && durationMs >= 0)
+      assert.deepEqual(event, { type: 'acquire', keyHash: hashKey(key), result: 'fail', reason: 'locked', key })
+    }
+    await held.release()
+    const { lockId } = await lock(observed, (handle) => handle, { key })
+    const lockIdHash = hashKey(lockId)
+    assert.deepEqual(
+      events.slice(3).map(({ durationMs, ...event }) => event),
+      ['acquire', 'release'].map((type) => ({ type, keyHash: hashKey(key), lockIdHash, result: 'ok', key, lockId }))
+    )
+  })
 })
 
 eachBackend(
@@ -125,7 +184,9 @@ eachBackend(
       test(`lock() over withTelemetry takes back a grant whose reply was lost: ${what}`, async () => {
         const { proxy, open } = await fixture.proxied()
         const native = open({ operationTimeoutMs: 400 })
-        const backend = withTelemetry(withTelemetry(native, { onEvent() {} }), { onEvent() {} })
+        const [inner, outer] = [[], []]
+        const tellTo = (events) => ({ onEvent: ({ type, result, error }) => events.push([type, result, error].join(' ').trim()) })
+        const backend = withTelemetry(withTelemetry(native, tellTo(inner)), tellTo(outer))
         await (await backend.acquire({ key: uniqueKey(), ttlMs: 1000 })).release()
         const key = uniqueKey('swallowed')
         const swallowed = proxy.swallowReplyTo(fixture.inGrant(key), { keep })
@@ -136,6 +197,9 @@ eachBackend(
         assert.equal(error.context.outcome, 'unknown')
         ;(await swallowed).reset()
         await until(async () => !(await fixture.observer.isLocked({ key })), { timeoutMs: 4000, what: 'the release of the lost grant' })
+        await until(() => outer.at(-1) === 'release ok', { timeoutMs: 4000, what: 'the event of that release' })
+        assert.equal(outer[2], `acquire fail ${code}`)
+        assert.deepEqual(inner, outer)
       })
     }
 

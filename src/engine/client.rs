@@ -52,7 +52,7 @@ impl Client {
     ///
     /// # Errors
     /// What the store answered; `NetworkTimeout` (unknown) when it did not; `Aborted`. After an unknown
-    /// outcome the request is undone in the background, unless the caller named the lock id.
+    /// outcome the request is undone in the background.
     pub async fn acquire(
         &self,
         options: AcquireOptions,
@@ -157,7 +157,7 @@ impl Client {
     pub fn abandon(&self) {
         let drained = self.end();
         for lease in drained.held.into_iter().chain(drained.unreleased) {
-            undo::granted(&self.shared, lease);
+            undo::granted(&self.shared, lease, None);
         }
     }
 

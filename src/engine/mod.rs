@@ -7,6 +7,7 @@ mod clock;
 mod environment;
 mod hold;
 mod line;
+mod observer;
 mod options;
 mod shared;
 
@@ -15,4 +16,5 @@ pub use client::Client;
 pub use environment::{Environment, NoEnvironment};
 #[cfg(any(test, feature = "testing"))]
 pub use line::queue::queues_of;
+pub use observer::{Answer, Observer};
 pub use options::{AcquireOptions, ClientOptions, KeepPolicy};

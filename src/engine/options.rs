@@ -1,10 +1,12 @@
 //! What a caller may ask for: limits of a client, one acquisition, how its lease is kept. How it is retried is
 //! `acquire::policy`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::observer::Observer;
 use crate::backend::OPERATION_TIMEOUT;
-use crate::lock::{Error, Key, LockId, Result, Ttl};
+use crate::lock::{Error, Key, Result, Ttl};
 use crate::stores::target::Settings;
 
 /// Limits that hold for every operation of a client.
@@ -29,8 +31,8 @@ pub struct AcquireOptions {
     pub ttl: Ttl,
     /// Renews the lease until it is released.
     pub keep: Option<KeepPolicy>,
-    /// The lock id to use, from a caller who repeats and undoes by himself; minted when `None`.
-    pub lock_id: Option<LockId>,
+    /// Hears of what is done at the store; nobody when `None`. Only for [`Client::lock`](super::Client::lock).
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a lease is kept (`autoExtend`).

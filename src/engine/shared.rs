@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::acquire::asked::Asked;
 use super::environment::Environment;
 use super::hold::leases::Leases;
 use super::line::place::Place;
+use super::observer::Observed;
 use super::options::ClientOptions;
 use crate::backend::{AcquireRequest, Backend};
 use crate::lock::{Error, Key, Lease, Result};
@@ -22,7 +22,6 @@ pub(in crate::engine) struct Shared {
     pub options: ClientOptions,
     pub environment: Arc<dyn Environment>,
     pub leases: Leases,
-    pub asked: Asked,
     pub runtime: Handle,
     pub tasks: TaskTracker,
     pub closed: CancellationToken,
@@ -33,8 +32,13 @@ pub(in crate::engine) struct Shared {
 /// Sees in the background to what nobody waits for any more.
 pub(in crate::engine) type Undo = fn(&Arc<Shared>, Leftover<'_>);
 
-/// What somebody who has gone left at the store.
-pub(in crate::engine) enum Leftover<'a> {
+/// What somebody who has gone left at the store; who hears of its end.
+pub(in crate::engine) struct Leftover<'a> {
+    pub what: Left<'a>,
+    pub observed: Observed,
+}
+
+pub(in crate::engine) enum Left<'a> {
     /// A lease that was granted to him.
     Granted(Lease),
     /// What his request may have taken.
@@ -54,7 +58,6 @@ impl Shared {
             options,
             environment,
             leases: Leases::default(),
-            asked: Asked::default(),
             runtime,
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),

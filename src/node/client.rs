@@ -7,11 +7,12 @@ use napi::bindgen_prelude::{ClassInstance, Env, JsValue, Unknown};
 use napi::sys;
 use napi_derive::napi;
 use syncguard::backend::{LookupBy, TimeAuthority};
-use syncguard::engine::{AcquireOptions, Client as Engine};
+use syncguard::engine::{AcquireOptions, Client as Engine, Observer};
 use syncguard::lock::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::completion::{ClientSlot, Queue};
+use crate::observer::ForeignObserver;
 use crate::outcome::Outcome;
 use crate::raw::{self, Value, make_flag, make_number, make_object, make_text};
 use crate::settings;
@@ -113,21 +114,17 @@ impl Client {
         key: Unknown<'_>,
         ttl_ms: Unknown<'_>,
         keep: Unknown<'_>,
-        lock_id: Unknown<'_>,
     ) -> Value {
         let (cancel, engine) = (token(&cancel), self.engine());
-        let call = acquire_options(&key, &ttl_ms, &keep).and_then(|mut options| {
-            let lock_id = Value::from(&lock_id);
-            if !lock_id.is_absent() {
-                options.lock_id = Some(raw::lock_id(lock_id)?);
-            }
-            Ok(async move { Outcome::of(engine.acquire(options, cancel.as_ref()).await, Outcome::acquired) })
+        let call = acquire_options(&key, &ttl_ms, &keep).map(|options| async move {
+            Outcome::of(engine.acquire(options, cancel.as_ref()).await, Outcome::acquired)
         });
         self.promise(key.value().env, call)
     }
 
-    /// Attempts until granted or out of time, in line with this process's other waiters.
+    /// Attempts until granted or out of time, in line with this process's other waiters. An observer hears of them.
     #[napi(ts_return_type = "Promise<Grant | Failure>")]
+    #[allow(clippy::too_many_arguments, reason = "one crossing of the boundary")]
     pub fn lock(
         &self,
         cancel: MaybeCancel<'_>,
@@ -135,10 +132,15 @@ impl Client {
         ttl_ms: Unknown<'_>,
         acquisition: Unknown<'_>,
         keep: Unknown<'_>,
+        observer: Option<u32>,
     ) -> Value {
         let (cancel, engine) = (token(&cancel), self.engine());
+        // Made in any case: TypeScript hears when it goes.
+        let observer =
+            observer.map(|slot| Arc::new(ForeignObserver { queue: Arc::clone(&self.queue), slot }));
         let call =
-            acquire_options(&key, &ttl_ms, &keep).and_then(|options| {
+            acquire_options(&key, &ttl_ms, &keep).and_then(|mut options| {
+                options.observer = observer.map(|observer| observer as Arc<dyn Observer>);
                 let policy = settings::policy(Value::from(&acquisition))?;
                 Ok(async move {
                     Outcome::of(engine.lock(options, &policy, cancel.as_ref()).await, Outcome::Granted)
@@ -229,5 +231,5 @@ pub(crate) fn acquire_options(
     let key = raw::key(Value::from(key))?;
     let ttl = settings::ttl(Value::from(ttl_ms))?;
     let keep = settings::keep(Value::from(keep), ttl)?;
-    Ok(AcquireOptions { key, ttl, keep, lock_id: None })
+    Ok(AcquireOptions { key, ttl, keep, observer: None })
 }

@@ -64,6 +64,24 @@ pub enum Event {
         pid: u64,
     },
     Warning(Warning),
+    /// A request for a key ended, of an acquisition that somebody observes.
+    Asked {
+        slot: u32,
+        lock_id: Option<LockId>,
+        result: &'static str,
+        took: Duration,
+    },
+    /// What nobody waited for any more was released, or could not be.
+    Undone {
+        slot: u32,
+        lock_id: LockId,
+        result: &'static str,
+        took: Duration,
+    },
+    /// There is nothing left to hear.
+    Unobserved {
+        slot: u32,
+    },
 }
 
 /// A promise's other half. Only the environment's own thread resolves it.
@@ -347,6 +365,7 @@ unsafe extern "C" fn drain(
 fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
     let text = |text: &str| make_text(env, text);
     let number = |number: u32| make_number(env, number.into());
+    let millis = |took: &Duration| make_number(env, took.as_secs_f64() * 1000.0);
     let arguments = match event {
         Event::Lost { lock_id, error } => {
             vec![text("lost"), text(lock_id.as_str()), failure(env, error)]
@@ -369,6 +388,14 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
         Event::Warning(Warning { kind, code, text: message }) => {
             vec![text("warning"), text(kind), text(code), text(message)]
         }
+        Event::Asked { slot, lock_id, result, took } => {
+            let lock_id = lock_id.as_ref().map_or_else(|| make_undefined(env), |id| text(id.as_str()));
+            vec![text("asked"), number(*slot), text(result), lock_id, millis(took)]
+        }
+        Event::Undone { slot, lock_id, result, took } => {
+            vec![text("undone"), number(*slot), text(result), text(lock_id.as_str()), millis(took)]
+        }
+        Event::Unobserved { slot } => vec![text("unobserved"), number(*slot)],
     };
     let raw: Vec<sys::napi_value> = arguments.iter().map(|argument| argument.raw).collect();
     let (mut function, mut result) = (ptr::null_mut(), ptr::null_mut());

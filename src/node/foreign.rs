@@ -193,27 +193,20 @@ pub struct ForeignBackend {
     queue: Arc<Queue>,
     adapter: u32,
     capabilities: Capabilities,
-    /// The native client below a wrapper that passes our calls on: for its wake-ups, and for undoing what
-    /// the wrapper no longer knows.
-    inner: Option<Client>,
 }
 
 impl ForeignBackend {
     /// `store` numbers the JavaScript object, so that its waiters share a queue.
-    pub fn new(queue: Arc<Queue>, adapter: u32, store: u32, inner: Option<Client>) -> ForeignBackend {
-        let capabilities = match &inner {
-            // A wrapper passes our lock id on, so a repeated acquire is recognised.
-            Some(inner) => Capabilities { hands_over: false, ..inner.capabilities().clone() },
-            None => Capabilities {
-                name: "javascript",
-                store: StoreId::new("javascript", [queue.number.into(), store.into()]),
-                time_authority: TimeAuthority::Client,
-                wakes: false,
-                hands_over: false,
-                repeatable: false,
-            },
+    pub fn new(queue: Arc<Queue>, adapter: u32, store: u32) -> ForeignBackend {
+        let capabilities = Capabilities {
+            name: "javascript",
+            store: StoreId::new("javascript", [queue.number.into(), store.into()]),
+            time_authority: TimeAuthority::Client,
+            wakes: false,
+            hands_over: false,
+            repeatable: false,
         };
-        ForeignBackend { queue, adapter, capabilities, inner }
+        ForeignBackend { queue, adapter, capabilities }
     }
 
     fn cannot<T>(&self) -> Result<T> {
@@ -244,14 +237,9 @@ impl Backend for ForeignBackend {
 
     async fn release(&self, owner: &Owner) -> Result<Mutation<()>> {
         let (adapter, lock_id) = (self.adapter, owner.lock_id);
-        let undone = match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
-            Reply::Mutated(mutation) => mutation,
-            _ => Mutation::NotFound,
-        };
-        match (&self.inner, undone) {
-            // JavaScript has no handle of an attempt that threw, though its lost reply may have been a grant.
-            (Some(inner), Mutation::NotFound) if owner.lease.is_none() => inner.release(lock_id, None).await,
-            _ => Ok(undone),
+        match ask(&self.queue, |call| Event::Undo { call, adapter, lock_id }).await? {
+            Reply::Mutated(mutation) => Ok(mutation),
+            _ => Ok(Mutation::NotFound),
         }
     }
 
@@ -275,11 +263,8 @@ impl Backend for ForeignBackend {
         self.cannot()
     }
 
-    async fn watch(&self, key: &Key) -> Result<Watch> {
-        match &self.inner {
-            Some(inner) => inner.backend().watch(key).await,
-            None => self.cannot(),
-        }
+    async fn watch(&self, _: &Key) -> Result<Watch> {
+        self.cannot()
     }
 
     async fn close(&self) -> Result<()> {

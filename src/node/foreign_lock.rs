@@ -1,15 +1,13 @@
-//! `lock()` over a backend that is written in JavaScript, or wrapped by something that is.
+//! `lock()` over a backend that is written in JavaScript.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi::bindgen_prelude::{ClassInstance, Env, JsValue, Unknown};
 use napi_derive::napi;
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
-use syncguard::lock::LockId;
 
 use crate::attachment::Attachment;
-use crate::client::{Cancel, Client, token};
+use crate::client::{Cancel, token};
 use crate::completion::Queue;
 use crate::foreign::ForeignBackend;
 use crate::outcome::Outcome;
@@ -25,7 +23,6 @@ impl Attachment {
         &self,
         adapter: u32,
         store: u32,
-        inner: Option<ClassInstance<'_, Client>>,
         cancel: Option<ClassInstance<'_, Cancel>>,
         key: Unknown<'_>,
         ttl_ms: Unknown<'_>,
@@ -33,17 +30,16 @@ impl Attachment {
     ) -> Value {
         let env = key.value().env;
         let cancel = token(&cancel);
-        let inner = inner.as_ref().map(|inner| inner.engine());
         let call = || {
             let queue = Arc::clone(&self.queue);
             let options = AcquireOptions {
                 key: raw::key(Value::from(&key))?,
                 ttl: settings::ttl(Value::from(&ttl_ms))?,
                 keep: None,
-                lock_id: Some(LockId::mint()),
+                observer: None,
             };
             let policy = settings::policy(Value::from(&acquisition))?;
-            let engine = foreign_engine(&queue, adapter, store, inner);
+            let engine = foreign_engine(&queue, adapter, store);
             Ok((Arc::clone(&queue), async move {
                 match engine.lock(options, &policy, cancel.as_ref()).await {
                     Ok(lease) => {
@@ -93,15 +89,9 @@ impl Attachment {
     }
 }
 
-/// By how much a native client below is given the first word on a call that hangs.
-const FIRST_WORD: Duration = Duration::from_millis(200);
-
-fn foreign_engine(queue: &Arc<Queue>, adapter: u32, store: u32, inner: Option<Engine>) -> Engine {
-    let options = inner.as_ref().map_or_else(ClientOptions::default, |inner| ClientOptions {
-        operation_timeout: inner.options().operation_timeout.saturating_add(FIRST_WORD),
-    });
-    let backend = Arc::new(ForeignBackend::new(Arc::clone(queue), adapter, store, inner));
-    // A wrapper's own client tells of losses; here nobody listens.
+fn foreign_engine(queue: &Arc<Queue>, adapter: u32, store: u32) -> Engine {
+    let backend = Arc::new(ForeignBackend::new(Arc::clone(queue), adapter, store));
+    // Whoever wrote the backend tells of losses; here nobody listens.
     let environment = Arc::new(NoEnvironment);
-    Engine::new(backend, options, environment, runtime::handle().clone())
+    Engine::new(backend, ClientOptions::default(), environment, runtime::handle().clone())
 }

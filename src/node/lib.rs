@@ -13,6 +13,7 @@ mod foreign_lock;
 mod linger;
 mod local;
 mod nouns;
+mod observer;
 mod open;
 mod outcome;
 #[allow(unsafe_code, reason = "the Node-API calls of the hot path, checked")]

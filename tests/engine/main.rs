@@ -11,6 +11,7 @@ mod hand_over;
 mod hints;
 mod keep;
 mod model;
+mod observer;
 mod once;
 mod policy;
 mod queue;

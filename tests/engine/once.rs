@@ -1,8 +1,7 @@
 //! One attempt, and the uncontended case.
 
 use syncguard::backend::Acquired;
-use syncguard::engine::AcquireOptions;
-use syncguard::lock::{Code, LockId};
+use syncguard::lock::Code;
 use syncguard::stores::memory::{Fault, Operation};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -93,38 +92,4 @@ async fn a_dropped_attempt_is_undone() {
     settle().await;
     assert_eq!(held(&store).await, None);
     no_queue_left(&process);
-}
-
-/// A caller who names the lock id repeats by himself: the deadline counts from his first request.
-#[tokio::test(start_paused = true)]
-async fn a_repeat_under_a_named_lock_id_counts_from_the_first_request() {
-    let store = store();
-    let process = Process::on(&store);
-    let named = AcquireOptions { lock_id: Some(LockId::mint()), ..options(LONG) };
-    process.backend.script(Operation::Acquire, [Fault::LoseReply, Fault::Fail(unavailable())]);
-    for _ in 0..2 {
-        process.client.acquire(named.clone(), None).await.expect_err("scripted");
-        sleep(ms(400)).await;
-    }
-    assert!(held(&store).await.is_some(), "nobody but the caller undoes it");
-    let Acquired::Granted(lease) = process.client.acquire(named.clone(), None).await.expect("answers") else {
-        panic!("the lock id has the key");
-    };
-    assert_eq!(process.client.remaining(&lease.lock_id), ms(LONG - 800));
-    // Asked once more it is the same lease still.
-    process.client.acquire(named, None).await.expect("answers");
-    assert_eq!(process.client.remaining(&lease.lock_id), ms(LONG - 800));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_named_request_leaves_no_trace() {
-    let store = store();
-    let process = Process::on(&store);
-    let holder = process.hold().await;
-    let named = AcquireOptions { lock_id: Some(LockId::mint()), ..options(LONG) };
-    assert!(matches!(process.client.acquire(named.clone(), None).await, Ok(Acquired::Held { .. })));
-    process.free(&holder).await;
-    sleep(ms(400)).await;
-    process.client.acquire(named.clone(), None).await.expect("granted");
-    assert_eq!(process.client.remaining(&named.lock_id.unwrap()), ms(LONG));
 }

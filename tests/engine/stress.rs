@@ -94,7 +94,7 @@ async fn one_turn(process: &Process, history: &History) {
     let policy = random_policy();
     let keep = (fastrand::u32(0..4) == 0).then(KeepPolicy::default);
     let name = KEYS[fastrand::usize(0..KEYS.len())];
-    let options = AcquireOptions { key: key(name), ttl: ttl(TTL_MS), keep, lock_id: None };
+    let options = AcquireOptions { key: key(name), ttl: ttl(TTL_MS), keep, observer: None };
     let cancel = CancellationToken::new();
     if fastrand::u32(0..3) == 0 {
         let (cancel, after) = (cancel.clone(), ms(fastrand::u64(0..200)));

@@ -32,7 +32,7 @@ pub fn key(name: &str) -> Key {
 }
 
 pub fn options(ttl_ms: u64) -> AcquireOptions {
-    AcquireOptions { key: key("k"), ttl: ttl(ttl_ms), keep: None, lock_id: None }
+    AcquireOptions { key: key("k"), ttl: ttl(ttl_ms), keep: None, observer: None }
 }
 
 pub fn kept(ttl_ms: u64, policy: KeepPolicy) -> AcquireOptions {

@@ -26,7 +26,7 @@ fn client(directory: &Path) -> Client {
 }
 
 async fn acquire(client: &Client, name: &str) -> Result<bool, Error> {
-    let options = AcquireOptions { key: key(name), ttl: ttl(LONG), keep: None, lock_id: None };
+    let options = AcquireOptions { key: key(name), ttl: ttl(LONG), keep: None, observer: None };
     let answer = client.acquire(options, None).await?;
     Ok(matches!(answer, syncguard::backend::Acquired::Granted(_)))
 }

@@ -21,7 +21,7 @@ fn client(directory: &Path) -> Client {
 async fn wait_for(client: &Client, name: &str) -> Result<Lease> {
     let minute = Duration::from_secs(60);
     let policy = Policy { timeout: minute / 2, retry_delay: minute, ..Policy::default() };
-    let options = AcquireOptions { key: key(name), ttl: ttl(LONG), keep: None, lock_id: None };
+    let options = AcquireOptions { key: key(name), ttl: ttl(LONG), keep: None, observer: None };
     client.lock(options, &policy, None).await
 }
 

@@ -21,7 +21,7 @@ fn client(project: &str) -> Client {
 }
 
 fn options(name: &str) -> AcquireOptions {
-    AcquireOptions { key: key(name), ttl: ttl(30_000), keep: None, lock_id: None }
+    AcquireOptions { key: key(name), ttl: ttl(30_000), keep: None, observer: None }
 }
 
 fn patient() -> Policy {

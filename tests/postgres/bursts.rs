@@ -33,7 +33,7 @@ async fn a_burst_for_one_key_on_a_slow_network_times_out_for_nobody() {
     let backend = Arc::new(backend(&url));
     let client = Client::new(backend, ClientOptions::default(), Arc::new(NoEnvironment), Handle::current());
     let acquire = |name: &str| {
-        let options = AcquireOptions { key: key(name), ttl: ttl(30_000), keep: None, lock_id: None };
+        let options = AcquireOptions { key: key(name), ttl: ttl(30_000), keep: None, observer: None };
         client.acquire(options, None)
     };
     join_all((0..8).map(|i| acquire(["a", "b", "c", "d", "e", "f", "g", "h"][i]))).await;

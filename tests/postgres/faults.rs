@@ -222,7 +222,7 @@ async fn one_connection_serves_two_hundred_waiters() {
                     key: key(&format!("k{}", n % 10)),
                     ttl: ttl(20_000),
                     keep: None,
-                    lock_id: None,
+                    observer: None,
                 };
                 let wanted = [("timeoutMs", millis(60_000)), ("maxRetries", millis(1000))];
                 let policy = Policy::from_settings(crate::settings(&wanted)).unwrap();

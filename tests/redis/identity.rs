@@ -27,7 +27,7 @@ async fn no_lease_is_handed_to_a_waiter_of_another_prefix() {
     let server = RedisServer::start();
     let ours = client_of(prefixed(&server, "a|b", "c"));
     let theirs = client_of(prefixed(&server, "a", "b|c"));
-    let options = || AcquireOptions { key: key("k"), ttl: ttl(30_000), keep: None, lock_id: None };
+    let options = || AcquireOptions { key: key("k"), ttl: ttl(30_000), keep: None, observer: None };
     let lease = ours.lock(options(), &Policy::default(), None).await.expect("the key is free");
     // Another process holds their key of this name.
     let elsewhere = prefixed(&server, "a", "b|c");

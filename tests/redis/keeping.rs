@@ -37,7 +37,7 @@ async fn a_round_trip_longer_than_the_interval_loses_nothing() {
         Handle::current(),
     );
     let keep = KeepPolicy { interval: Some(Duration::from_millis(50)), ..KeepPolicy::default() };
-    let options = AcquireOptions { key: key("a"), ttl: ttl(1000), keep: Some(keep), lock_id: None };
+    let options = AcquireOptions { key: key("a"), ttl: ttl(1000), keep: Some(keep), observer: None };
     let lease = client.lock(options, &Policy::default(), None).await.expect("free");
     // There and back: 120 ms, the double of which is still far from the TTL.
     proxy.delay(Duration::from_millis(60));

@@ -24,7 +24,7 @@ fn client_of(server: &RedisServer) -> Client {
 }
 
 async fn lock(client: &Client, timeout: Duration) -> Result<Lease> {
-    let options = AcquireOptions { key: key("a"), ttl: ttl(30_000), keep: None, lock_id: None };
+    let options = AcquireOptions { key: key("a"), ttl: ttl(30_000), keep: None, observer: None };
     client.lock(options, &Policy { timeout, max_retries: 1000, ..Policy::default() }, None).await
 }
 

@@ -53,7 +53,7 @@ fn request() -> AcquireRequest {
 async fn through_engine(client: Client, policy: Policy, count: Arc<AtomicUsize>, over: Arc<AtomicBool>) {
     while !over.load(Ordering::SeqCst) {
         let AcquireRequest { key, ttl, .. } = request();
-        let options = AcquireOptions { key, ttl, keep: None, lock_id: None };
+        let options = AcquireOptions { key, ttl, keep: None, observer: None };
         let lease = client.lock(options, &policy, None).await.expect("granted in time");
         count.fetch_add(1, Ordering::SeqCst);
         sleep(HOLD).await;

@@ -16,6 +16,7 @@ use crate::engine::line::queue::Heard;
 use crate::engine::line::ticket::Ticket;
 use crate::engine::line::turn::{Strangers, Turn};
 use crate::engine::line::waiter::Granted;
+use crate::engine::observer::{Answer, Observed};
 use crate::engine::shared::{Shared, closed, timed_out};
 use crate::lock::{Code, Error, Result};
 
@@ -26,6 +27,7 @@ pub(super) struct Asking<'a> {
     pub cancel: Option<&'a CancellationToken>,
     pub request: AcquireRequest,
     pub deadline: Instant,
+    observed: Observed,
     pub past: Past,
     /// How the last finished attempt ended.
     pub last: Option<Last>,
@@ -46,6 +48,7 @@ impl<'a> Asking<'a> {
         policy: &'a Policy,
         cancel: Option<&'a CancellationToken>,
         request: AcquireRequest,
+        observed: Observed,
     ) -> Asking<'a> {
         Asking {
             shared,
@@ -53,6 +56,7 @@ impl<'a> Asking<'a> {
             cancel,
             request,
             deadline: Instant::now() + policy.timeout,
+            observed,
             past: Past::default(),
             last: None,
             first_sent: None,
@@ -86,13 +90,23 @@ impl<'a> Asking<'a> {
             }
             End::Deadline(call) => {
                 self.leave_behind(call, uncertain);
+                self.tell(sent, Answer::Failed(&timed_out(self.policy.timeout)));
                 return Err(self.give_up().unknown());
             }
             End::Ended(call, error) => {
                 self.leave_behind(call, uncertain);
+                self.tell(sent, Answer::Failed(&error));
                 return Err(error.unknown());
             }
         };
+        self.tell(
+            sent,
+            match &answer {
+                Ok(Acquired::Granted(lease)) => Answer::Granted(&lease.lock_id),
+                Ok(Acquired::Held { .. }) => Answer::Held,
+                Err(error) => Answer::Failed(error),
+            },
+        );
         match answer {
             Ok(Acquired::Granted(lease)) => {
                 self.uncertain = false;
@@ -130,13 +144,25 @@ impl<'a> Asking<'a> {
     /// The lease was handed over. An own request that was never answered may have taken it before.
     pub fn received(&mut self, granted: Granted) -> Granted {
         self.uncertain = false;
+        self.tell(granted.sent, Answer::Granted(&granted.lease.lock_id));
         let sent = self.first_sent.map_or(granted.sent, |first| first.min(granted.sent));
         Granted { sent, ..granted }
     }
 
+    fn tell(&self, since: Moment, answer: Answer<'_>) {
+        if let Some(observer) = &self.observed {
+            observer.asked(answer, Moment::now().since(since));
+        }
+    }
+
+    /// Who hears of what is done for this acquisition.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
+    }
+
     /// Undoes what a call in flight may yet be granted.
     fn leave_behind(&mut self, call: undo::InFlight, uncertain: bool) {
-        undo::in_flight(self.shared, &self.request, call, uncertain);
+        undo::in_flight(self.shared, &self.request, call, uncertain, self.observed.clone());
         self.uncertain = false;
     }
 
@@ -200,7 +226,7 @@ impl<'a> Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if self.uncertain {
-            undo::uncertain(self.shared, &self.request);
+            undo::uncertain(self.shared, &self.request, self.observed.take());
         }
     }
 }

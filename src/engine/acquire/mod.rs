@@ -1,6 +1,5 @@
 //! Acquiring: once, or until granted, and what happens to a lease that nobody waits for any more.
 
-pub(super) mod asked;
 mod asking;
 mod attempt;
 pub(super) mod policy;
@@ -19,6 +18,7 @@ use crate::backend::{AcquireRequest, Acquired};
 use crate::engine::clock::Moment;
 use crate::engine::line::turn::{Strangers, Turn};
 use crate::engine::line::waiter::Granted;
+use crate::engine::observer::Observed;
 use crate::engine::options::{AcquireOptions, KeepPolicy};
 use crate::engine::shared::{Shared, closed, timed_out};
 use crate::lock::{Error, Lease, LockId, Result};
@@ -30,35 +30,24 @@ pub(super) async fn once(
     cancel: Option<&CancellationToken>,
 ) -> Result<Acquired> {
     let _busy = shared.tasks.token();
-    // Who names the lock id repeats and undoes by himself.
-    let named = options.lock_id.is_some();
     let (request, keep) = request(options);
-    let now = Moment::now();
-    let sent = if named { shared.asked.since(&request, now) } else { now };
+    let sent = Moment::now();
     let mut unheard = Unheard::new(shared, &request);
-    unheard.undo = !named;
     let end = attempt(shared, &request, None, cancel).await;
-    let unknown = !matches!(&end, End::Answered(answer) if !answer.as_ref().is_err_and(Error::is_unknown));
-    let granted = matches!(end, End::Answered(Ok(Acquired::Granted(_))));
-    // A refusal says nothing about an earlier request that was not answered.
-    if named && (granted || (!unknown && sent == now)) {
-        shared.asked.forget(&request.lock_id);
-    }
-    unheard.undo = !named && unknown && matches!(end, End::Answered(_));
+    unheard.undo = matches!(&end, End::Answered(Err(error)) if error.is_unknown());
     match end {
         End::Answered(Ok(Acquired::Granted(lease))) => {
             let turn = Turn::new(sent, &Strangers::default());
-            deliver(shared, &request, keep, Granted { lease, sent, turn }, cancel).map(Acquired::Granted)
+            let granted = Granted { lease, sent, turn };
+            deliver(shared, &request, keep, granted, cancel, None).map(Acquired::Granted)
         }
         End::Answered(answer) => answer,
         End::Hung(call) | End::Deadline(call) => {
-            if !named {
-                undo::in_flight(shared, &request, call, false);
-            }
+            undo::in_flight(shared, &request, call, false, None);
             Err(timed_out(shared.options.operation_timeout))
         }
         End::Ended(call, error) => {
-            undo::in_flight(shared, &request, call, false);
+            undo::in_flight(shared, &request, call, false, None);
             Err(error.unknown())
         }
     }
@@ -72,18 +61,18 @@ pub(super) async fn lock(
     cancel: Option<&CancellationToken>,
 ) -> Result<Lease> {
     let _busy = shared.tasks.token();
+    let observed = options.observer.clone();
     let (request, keep) = request(options);
-    let mut asking = Asking::new(shared, policy, cancel, request.clone());
+    let mut asking = Asking::new(shared, policy, cancel, request.clone(), observed.clone());
     let granted = match policy.wait {
         Wait::Notify if policy.max_retries > 0 => search::in_line(&mut asking).await,
         _ => search::alone(&mut asking).await,
     }?;
-    deliver(shared, &request, keep, granted, cancel)
+    deliver(shared, &request, keep, granted, cancel, observed)
 }
 
 fn request(options: AcquireOptions) -> (AcquireRequest, Option<KeepPolicy>) {
-    let lock_id = options.lock_id.unwrap_or_else(LockId::mint);
-    (AcquireRequest { key: options.key, lock_id, ttl: options.ttl }, options.keep)
+    (AcquireRequest { key: options.key, lock_id: LockId::mint(), ttl: options.ttl }, options.keep)
 }
 
 /// Starts to watch over what was granted. It is given back where the caller or the client has gone meanwhile.
@@ -93,6 +82,7 @@ fn deliver(
     keep: Option<KeepPolicy>,
     granted: Granted,
     cancel: Option<&CancellationToken>,
+    observed: Observed,
 ) -> Result<Lease> {
     let Granted { lease, sent, turn } = granted;
     shared.leases.add(lease.clone(), request.ttl, sent, turn, keep);
@@ -103,6 +93,6 @@ fn deliver(
         _ => return Ok(lease),
     };
     shared.leases.remove(&lease.lock_id);
-    undo::granted(shared, lease);
+    undo::granted(shared, lease, observed);
     Err(error)
 }

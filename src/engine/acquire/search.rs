@@ -50,7 +50,7 @@ pub(super) async fn alone(asking: &mut Asking<'_>) -> Result<Granted> {
 /// In line with the other waiters of this process.
 pub(super) async fn in_line(asking: &mut Asking<'_>) -> Result<Granted> {
     let place = asking.shared.place(&asking.request.key);
-    let ticket = Ticket::join(place, asking.request.clone(), Arc::clone(asking.shared));
+    let ticket = Ticket::join(place, asking.request.clone(), Arc::clone(asking.shared), asking.observed());
     let lead = loop {
         asking.check()?;
         if let Some(granted) = ticket.waiter.take_granted() {

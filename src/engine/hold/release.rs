@@ -8,7 +8,7 @@ use crate::backend::{Acquired, HandOver, Mutation, Owner};
 use crate::engine::line::hand_over::{self, HandingOver, Release};
 use crate::engine::line::queue;
 use crate::engine::line::turn::Turn;
-use crate::engine::shared::{Leftover, Shared, bounded, bounded_until};
+use crate::engine::shared::{Left, Shared, bounded, bounded_until};
 use crate::lock::{Key, LockId, Result};
 
 /// Releases by lock id. What this client knows about the lease moves with it.
@@ -90,7 +90,7 @@ async fn to_next(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> R
             match handed.next {
                 Some(Acquired::Granted(lease)) => {
                     if let Some(unwanted) = handing.granted(lease) {
-                        shared.undo(Leftover::Granted(unwanted));
+                        shared.undo(waiter.leftover(Left::Granted(unwanted)));
                     }
                 }
                 Some(Acquired::Held { .. }) => handing.refused(),

@@ -10,7 +10,7 @@ use super::turn::{Strangers, Turn};
 use super::waiter::{Granted, Hint, Phase, Waiter};
 use crate::backend::Yield;
 use crate::engine::clock::Moment;
-use crate::engine::shared::{Leftover, Shared};
+use crate::engine::shared::{Left, Shared};
 use crate::lock::Lease;
 
 /// How a release in this process should go.
@@ -106,7 +106,7 @@ impl HandingOver {
         }
         if self.waiter.put_back(hint, uncertain_since) == Phase::Gone {
             if uncertain_since.is_some() {
-                self.waiter.shared.undo(Leftover::Uncertain(&self.waiter.request));
+                self.waiter.shared.undo(self.waiter.leftover(Left::Uncertain(&self.waiter.request)));
             }
             hint_head(&self.place);
         }

@@ -38,7 +38,7 @@ impl Line {
     fn join(&self) -> Ticket {
         let (key, ttl) = (self.place.key.clone(), Ttl::from_millis(30_000).unwrap());
         let request = AcquireRequest { key, lock_id: LockId::mint(), ttl };
-        Ticket::join(self.place.clone(), request, Arc::clone(&self.shared))
+        Ticket::join(self.place.clone(), request, Arc::clone(&self.shared), None)
     }
 
     fn hand_over(&self) -> HandingOver {

@@ -10,7 +10,8 @@ use super::turn::Turn;
 use super::waiter::{Granted, Hint, Waiter};
 use crate::backend::AcquireRequest;
 use crate::engine::clock::Moment;
-use crate::engine::shared::{Leftover, Shared};
+use crate::engine::observer::Observed;
+use crate::engine::shared::{Left, Shared};
 use crate::lock::Error;
 
 /// What a new head finds.
@@ -29,8 +30,8 @@ pub(in crate::engine) struct Ticket {
 
 impl Ticket {
     /// Joins at the end.
-    pub fn join(place: Place, request: AcquireRequest, shared: Arc<Shared>) -> Ticket {
-        let waiter = Arc::new(Waiter::new(request, shared));
+    pub fn join(place: Place, request: AcquireRequest, shared: Arc<Shared>, observed: Observed) -> Ticket {
+        let waiter = Arc::new(Waiter::new(request, shared, observed));
         queues().entry(place.clone()).or_default().waiters.push_back(Arc::clone(&waiter));
         Ticket { place, waiter }
     }
@@ -125,9 +126,9 @@ impl Drop for Ticket {
         drop(self.step_out(left.unanswered));
         let (shared, request) = (&self.waiter.shared, &self.waiter.request);
         if let Some(granted) = left.granted {
-            shared.undo(Leftover::Granted(granted.lease));
+            shared.undo(self.waiter.leftover(Left::Granted(granted.lease)));
         } else if left.uncertain {
-            shared.undo(Leftover::Uncertain(request));
+            shared.undo(self.waiter.leftover(Left::Uncertain(request)));
         }
     }
 }

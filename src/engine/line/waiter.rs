@@ -7,13 +7,15 @@ use tokio::sync::Notify;
 use super::turn::Turn;
 use crate::backend::AcquireRequest;
 use crate::engine::clock::Moment;
-use crate::engine::shared::Shared;
+use crate::engine::observer::Observed;
+use crate::engine::shared::{Left, Leftover, Shared};
 use crate::lock::Lease;
 
 #[derive(Debug)]
 pub(in crate::engine) struct Waiter {
     pub request: AcquireRequest,
     pub shared: Arc<Shared>,
+    observed: Observed,
     news: Notify,
     state: Mutex<State>,
 }
@@ -72,7 +74,7 @@ pub(in crate::engine) enum Standing {
 
 /// What a waiter leaves behind.
 #[derive(Debug)]
-pub(in crate::engine) struct Left {
+pub(in crate::engine) struct Departure {
     /// Handed over and never taken.
     pub granted: Option<Granted>,
     /// A hand-over may have granted its request.
@@ -82,9 +84,9 @@ pub(in crate::engine) struct Left {
 }
 
 impl Waiter {
-    pub fn new(request: AcquireRequest, shared: Arc<Shared>) -> Waiter {
+    pub fn new(request: AcquireRequest, shared: Arc<Shared>, observed: Observed) -> Waiter {
         let state = State { phase: Phase::Queued, hint: None, granted: None, uncertain_since: None };
-        Waiter { request, shared, news: Notify::new(), state: Mutex::new(state) }
+        Waiter { request, shared, observed, news: Notify::new(), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,9 +183,14 @@ impl Waiter {
         self.tell();
     }
 
-    pub fn leave(&self) -> Left {
+    /// Something of this waiter's that is left at the store.
+    pub fn leftover<'a>(&self, what: Left<'a>) -> Leftover<'a> {
+        Leftover { what, observed: self.observed.clone() }
+    }
+
+    pub fn leave(&self) -> Departure {
         let mut state = self.state();
-        let left = Left {
+        let left = Departure {
             granted: state.granted.take(),
             uncertain: state.uncertain_since.is_some(),
             unanswered: state.phase == Phase::Asking || state.hint.is_some(),
