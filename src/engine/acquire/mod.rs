@@ -2,6 +2,7 @@
 
 mod asking;
 mod attempt;
+mod head;
 pub(super) mod policy;
 mod search;
 pub(super) mod undo;

@@ -1,4 +1,4 @@
-//! The only acquisition loop, and the only place that sleeps between attempts.
+//! The only acquisition loop, and the only place that sleeps between attempts: it does what [`Head`] says.
 //!
 //! Order: attempt, subscribe, attempt, then wait for the first of wake-up, backoff timer, the holder's
 //! expiry, deadline and abort. The first attempt precedes the subscription because most keys are free;
@@ -6,11 +6,11 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::asking::{Asking, Last};
+use super::head::{Action, Cause, Event, Head};
 use crate::engine::clock::Moment;
 use crate::engine::line::subscription::Subscription;
 use crate::engine::line::ticket::{Lead, Ticket};
@@ -18,19 +18,7 @@ use crate::engine::line::waiter::{Granted, Hint, Standing};
 use crate::engine::shared::ended;
 use crate::lock::Result;
 
-/// After other processes got their turn, the local head asks again at the latest after this.
-const YIELD_AT_MOST: Duration = Duration::from_millis(10);
-
-type Subscribing = Pin<Box<dyn Future<Output = Option<Arc<Subscription>>> + Send>>;
-
-/// Why the head asks the store.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// It has just become the head, or has reason to believe that the key is free.
-    Free,
-    /// The wait is over: one of the retries.
-    Timer,
-}
+type Opening = Pin<Box<dyn Future<Output = Option<Arc<Subscription>>> + Send>>;
 
 /// By timer only, without the queue.
 pub(super) async fn alone(asking: &mut Asking<'_>) -> Result<Granted> {
@@ -72,119 +60,131 @@ pub(super) async fn in_line(asking: &mut Asking<'_>) -> Result<Granted> {
     as_head(asking, &ticket, lead).await
 }
 
+/// Does what [`Head`] says.
 async fn as_head(asking: &mut Asking<'_>, ticket: &Ticket, lead: Lead) -> Result<Granted> {
     let waiter = &ticket.waiter;
-    let mut subscription = lead.subscription;
-    let mut subscribing: Option<Subscribing> = None;
+    let mut ears = Ears { ticket, subscription: lead.subscription, opening: None };
     let now = Moment::now();
-    let mut ask = match lead.free_at.filter(|free_at| *free_at > now) {
-        // Taken, as far as this process knows: no need to ask.
-        Some(free_at) => {
-            asking.last = Some(Last::Held { free_at: Instant::now().checked_add(free_at.since(now)) });
-            None
-        }
-        None => Some(Cause::Free),
-    };
-    // When a timer causes the next attempt; `None` inside when none does.
-    let mut timer: Option<Option<Instant>> = None;
-    let mut yield_until = None;
-    // Whether the next hint is of our own release.
-    let mut echo = false;
+    let free_at = lead.free_at.filter(|free_at| *free_at > now);
+    if let Some(free_at) = free_at {
+        // As far as this process knows.
+        asking.last = Some(Last::Held { free_at: Instant::now().checked_add(free_at.since(now)) });
+    }
+    let (mut head, mut action) = Head::begin(asking.policy.max_retries, free_at.is_some());
     loop {
-        if let Some(cause) = ask.take()
-            && waiter.begin_asking()
-        {
-            if cause == Cause::Timer {
-                asking.past.retries += 1;
-            }
-            timer = None;
-            yield_until = None;
-            echo = false;
-            if let Some(subscription) = &subscription {
+        let event = match action {
+            Action::Ask(_) if !waiter.begin_asking() => Event::Occupied,
+            Action::Ask(cause) => {
+                if cause == Cause::Timer {
+                    asking.past.retries += 1;
+                }
                 // Like every hint from before this attempt, it is answered by it.
-                subscription.take_hint();
-            }
-            let answer = {
-                let mut answering = pin!(ask_for(asking, ticket));
-                loop {
-                    tokio::select! {
-                        biased;
-                        answer = &mut answering => break answer?,
-                        // It goes on meanwhile: it may have, or be the next to get, what this attempt waits for.
-                        opened = opened(&mut subscribing) => {
-                            subscribing = None;
-                            subscription = opened.inspect(|opened| ticket.subscribed(opened)).or(subscription);
-                        }
-                    }
+                ears.take_hint();
+                if let Some(granted) = ears.meanwhile(ask_for(asking, ticket)).await? {
+                    return Ok(granted);
                 }
-            };
-            if let Some(granted) = answer {
-                return Ok(granted);
-            }
-            let retries_left = asking.past.retries < asking.policy.max_retries;
-            if matches!(asking.last, Some(Last::Held { .. })) && retries_left && subscription.is_none() {
-                subscribing = subscribing.or_else(|| subscribe(asking));
-            }
-        }
-        let receiving = match waiter.begin_waiting() {
-            Standing::Granted(granted) => return Ok(asking.received(granted)),
-            Standing::Receiving => true,
-            Standing::Hinted(Hint::Free) => {
-                ask = Some(Cause::Free);
-                continue;
-            }
-            Standing::Hinted(Hint::Yielded { echo: echoes }) => {
-                yield_until = Some(Instant::now() + YIELD_AT_MOST);
-                echo = echoes;
-                // It may have come already. Nobody else has had the time.
-                if subscription.as_ref().is_some_and(|subscription| subscription.take_hint()) {
-                    echo = false;
+                let retries_left = asking.past.retries < asking.policy.max_retries;
+                if matches!(asking.last, Some(Last::Held { .. })) && retries_left {
+                    ears.open(asking);
                 }
-                false
+                Event::Refused(cause)
             }
-            Standing::Waiting => false,
-        };
-        if !receiving && timer.is_none() {
-            if asking.past.retries >= asking.policy.max_retries {
-                // A wake-up during the last attempt still causes another.
-                if subscription.as_ref().is_some_and(|subscription| subscription.take_hint()) {
-                    ask = Some(Cause::Free);
-                    continue;
+            Action::Stand => match waiter.begin_waiting() {
+                Standing::Granted(granted) => return Ok(asking.received(granted)),
+                Standing::Receiving => Event::Receiving,
+                Standing::Hinted(Hint::Free) => Event::MayBeFree,
+                // It may have come already: nobody else has had the time.
+                Standing::Hinted(Hint::Yielded { echo }) => {
+                    Event::Yielded { echo: !ears.take_hint() && echo }
                 }
-                return Err(asking.give_up());
-            }
-            let free_at = match &asking.last {
+                Standing::Waiting => Event::Waiting,
+            },
+            Action::Schedule => Event::Scheduled(asking.next_retry(match &asking.last {
                 Some(Last::Held { free_at }) => *free_at,
                 _ => None,
-            };
-            timer = Some(asking.next_retry(free_at));
+            })),
+            Action::GiveUpUnlessWoken if ears.take_hint() => Event::MayBeFree,
+            Action::GiveUpUnlessWoken => return Err(asking.give_up()),
+            Action::Wait(due) => {
+                let until = due.map_or(asking.deadline, |due| due.min(asking.deadline));
+                tokio::select! {
+                    biased;
+                    error = ended(asking.shared, asking.cancel) => return Err(error),
+                    () = waiter.news() => Event::News,
+                    event = ears.hear() => event,
+                    () = tokio::time::sleep_until(until) => {
+                        if Instant::now() >= asking.deadline {
+                            return Err(asking.out_of_time(ticket));
+                        }
+                        Event::Elapsed
+                    }
+                }
+            }
+            Action::AskWhoGoesFirst => Event::HeadStart(ticket.head_start_of_others()),
+            Action::Note => {
+                waiter.hint(Hint::Free);
+                Event::News
+            }
+        };
+        action = head.step(event, Instant::now());
+    }
+}
+
+/// What the head hears with: the line's subscription, or one that is being opened.
+struct Ears<'a> {
+    ticket: &'a Ticket,
+    subscription: Option<Arc<Subscription>>,
+    opening: Option<Opening>,
+}
+
+impl Ears<'_> {
+    /// Whether a wake-up came that nobody has answered yet.
+    fn take_hint(&self) -> bool {
+        self.subscription.as_ref().is_some_and(|subscription| subscription.take_hint())
+    }
+
+    /// Begins to subscribe, unless that has been done; nothing where the store gives no hints.
+    fn open(&mut self, asking: &Asking<'_>) {
+        if self.subscription.is_none() && self.opening.is_none() && asking.shared.backend.capabilities().wakes
+        {
+            let opening = Subscription::open(Arc::clone(asking.shared), asking.request.key.clone());
+            self.opening = Some(Box::pin(opening));
         }
-        // What is on its way can't be hurried.
-        let due = if receiving { None } else { yield_until.or(timer.flatten()) };
+    }
+
+    /// Goes on with subscribing while something else is done: another may have, or be the next to get, what that
+    /// waits for.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                opened = opened(&mut self.opening) => self.opened(opened),
+            }
+        }
+    }
+
+    /// Waits for a wake-up, or for a subscription that gives them. Cancel safe.
+    async fn hear(&mut self) -> Event {
         tokio::select! {
             biased;
-            error = ended(asking.shared, asking.cancel) => return Err(error),
-            () = waiter.news() => {}
-            opened = opened(&mut subscribing) => {
-                subscribing = None;
-                subscription = opened.inspect(|opened| ticket.subscribed(opened)).or(subscription);
+            opened = opened(&mut self.opening) => {
+                self.opened(opened);
+                Event::News
             }
-            () = hinted(subscription.as_deref()) => {
-                subscription = subscription.filter(|subscription| subscription.is_live());
-                if std::mem::take(&mut echo) && subscription.is_some() {
-                    continue;
-                }
-                match ticket.head_start_of_others() {
-                    Duration::ZERO => waiter.hint(Hint::Free),
-                    head_start => yield_until = Some(Instant::now() + head_start),
-                }
+            () = hinted(self.subscription.as_deref()) => {
+                self.subscription = self.subscription.take().filter(|subscription| subscription.is_live());
+                Event::Woken { live: self.subscription.is_some() }
             }
-            () = tokio::time::sleep_until(due.map_or(asking.deadline, |due| due.min(asking.deadline))) => {
-                if Instant::now() >= asking.deadline {
-                    return Err(asking.out_of_time(ticket));
-                }
-                ask = Some(if yield_until.take().is_some() { Cause::Free } else { Cause::Timer });
-            }
+        }
+    }
+
+    fn opened(&mut self, opened: Option<Arc<Subscription>>) {
+        self.opening = None;
+        if let Some(opened) = opened {
+            self.ticket.subscribed(&opened);
+            self.subscription = Some(opened);
         }
     }
 }
@@ -212,13 +212,6 @@ async fn ask_for(asking: &mut Asking<'_>, ticket: &Ticket) -> Result<Option<Gran
     answer
 }
 
-/// Hints about the key; `None` when the store gives none.
-fn subscribe(asking: &Asking<'_>) -> Option<Subscribing> {
-    let wakes = asking.shared.backend.capabilities().wakes;
-    let open = || Subscription::open(Arc::clone(asking.shared), asking.request.key.clone());
-    wakes.then(|| Box::pin(open()) as Subscribing)
-}
-
 async fn hinted(subscription: Option<&Subscription>) {
     match subscription {
         Some(subscription) => subscription.hint().await,
@@ -226,9 +219,9 @@ async fn hinted(subscription: Option<&Subscription>) {
     }
 }
 
-async fn opened(subscribing: &mut Option<Subscribing>) -> Option<Arc<Subscription>> {
-    match subscribing {
-        Some(subscribing) => subscribing.await,
+async fn opened(opening: &mut Option<Opening>) -> Option<Arc<Subscription>> {
+    match opening {
+        Some(opening) => opening.await,
         None => std::future::pending().await,
     }
 }
