@@ -5,10 +5,14 @@ import { join } from 'node:path'
 import { installPackages } from './prepare.mjs'
 import { heading, main, root, run } from './run.mjs'
 
-/** Where a pause may stand: the engine's loop, its late undo, the reconnecting of a store's own connection task, and code for tests. */
+/** Where a pause or a beat may stand. */
 const MAY_SLEEP = [
+  // The engine's loop, its deadlines, its late undo.
   /^src\/engine\/acquire\/(attempt|search|undo)\.rs$/,
-  /^src\/stores\/\w+\/(connection|link|dial|listener|watcher|watchdog)\.rs$/,
+  // Between attempts to come back to a server.
+  /^src\/stores\/net\/backoff\.rs$/,
+  // No pause before an attempt: when a stream is idle or due to be looked after, and how often a silent connection is looked at.
+  /^src\/stores\/(postgres\/listener|firestore\/listener|redis\/watchdog)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
   /^src\/local\/(instance\/mod|file_lock\/(acquire|lease))\.rs$/,
   /^src\/(conformance|stores\/memory)\//,

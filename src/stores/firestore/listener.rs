@@ -17,6 +17,7 @@ use super::proto::target_change::TargetChangeType;
 use super::proto::{ListenRequest, ListenResponse, Target, TargetChange, listen_request};
 use super::wake::{Board, Order, TargetId, is_free};
 use crate::lock::{Error, Result};
+use crate::stores::net::backoff::Backoff;
 
 /// A stream that nobody needs is kept this long, since whoever waited for one key soon waits for another.
 const LINGER: Duration = Duration::from_secs(30);
@@ -42,21 +43,21 @@ pub(super) async fn run(server: Arc<Server>, board: Arc<Board>, mut orders: mpsc
 }
 
 async fn keep_listening(server: &Server, board: &Board, orders: &mut mpsc::UnboundedReceiver<Order>) {
-    let mut pause = LEAST_PAUSE;
+    let mut backoff = Backoff::new(LEAST_PAUSE, MOST_PAUSE);
     loop {
         let error = match listen(server, board, orders).await {
             Ended::Idle if board.retire() => return,
             Ended::Idle => continue,
             Ended::Broken(error) => {
-                pause = LEAST_PAUSE;
+                backoff.succeeded();
                 error
             }
             Ended::NeverBegan(error) => error,
         };
         board.broken(&error);
         // Whoever waits goes by timer meanwhile.
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(MOST_PAUSE);
+        backoff.failed();
+        backoff.wait().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What stores beyond a network have in common.
 
+pub(super) mod backoff;
 pub(super) mod pem;
 pub(super) mod stream;
 pub(super) mod tls;

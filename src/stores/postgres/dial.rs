@@ -1,7 +1,7 @@
 //! Getting a session: which host, how often to try, and what became of the last attempt.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,8 +10,9 @@ use super::config::{PostgresConfig, SessionKind};
 use super::host::Host;
 use super::session::{OnNotification, Session};
 use crate::lock::{Code, Error, Result};
+use crate::stores::net::backoff::Backoff;
 
-/// The pause after a failed attempt, doubled with each further one.
+/// The pauses after attempts that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -24,16 +25,17 @@ pub(super) struct Dialer {
     pooled: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Past {
-    failures: u32,
-    last: Option<(Instant, Error)>,
+    backoff: Backoff,
+    last_failure: Option<(Instant, Error)>,
 }
 
 impl Dialer {
     pub(super) fn new(config: PostgresConfig) -> Dialer {
         let pooled = AtomicBool::new(config.pooler == Some(true));
-        Dialer { config: Arc::new(config), past: Mutex::default(), pooled }
+        let past = Past { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), last_failure: None };
+        Dialer { config: Arc::new(config), past: Mutex::new(past), pooled }
     }
 
     pub(super) fn is_pooled(&self) -> bool {
@@ -47,8 +49,11 @@ impl Dialer {
 
     /// What the last attempt ended with, if it ended after `since` and nothing worked after it.
     pub(super) fn failure_since(&self, since: Instant) -> Option<Error> {
-        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        past.last.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
+        self.past().last_failure.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a session with the first host that suits, after a pause where the last attempt failed.
@@ -57,25 +62,21 @@ impl Dialer {
     /// # Errors
     /// The last host's, or `AuthFailed` at once.
     pub(super) async fn dial(&self, on_notification: OnNotification) -> Result<Session> {
-        let pause = {
-            let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-            past.last.as_ref().map(|(at, _)| *at + pause(past.failures))
-        };
-        if let Some(pause) = pause {
-            tokio::time::sleep_until(pause).await;
-        }
+        let turn = self.past().backoff.wait();
+        turn.await;
         let outcome = self.attempt(on_notification).await;
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut past = self.past();
         match &outcome {
             Ok(session) => {
-                *past = Past::default();
+                past.backoff.succeeded();
+                past.last_failure = None;
                 if session.pooled {
                     self.note_pooler();
                 }
             }
             Err(error) => {
-                past.failures = past.failures.saturating_add(1);
-                past.last = Some((Instant::now(), error.clone()));
+                past.backoff.failed();
+                past.last_failure = Some((Instant::now(), error.clone()));
             }
         }
         outcome
@@ -121,8 +122,4 @@ impl Dialer {
         }
         Err(last.unwrap_or_else(|| Error::invalid("the target names no host")))
     }
-}
-
-fn pause(failures: u32) -> Duration {
-    (FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
 }

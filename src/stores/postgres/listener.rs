@@ -15,6 +15,7 @@ use super::session::Session;
 use super::statements::Statements;
 use super::watchers::{Change, Registry};
 use crate::lock::{Error, Result};
+use crate::stores::net::backoff::Backoff;
 
 /// How many keys one statement takes.
 const WIDTH: usize = 64;
@@ -52,7 +53,7 @@ impl Listener {
     pub(super) async fn run(mut self) {
         let registry = Arc::clone(&self.registry);
         let mut beat = Instant::now() + self.beat();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             if let Err(error) = self.follow().await {
                 // What the session holds is no longer known; with it goes everything it held.
@@ -60,12 +61,15 @@ impl Listener {
                 registry.keys().settle(&Err(error));
                 if registry.keys().is_wanted() {
                     // Who comes meanwhile is a reason to try at once.
-                    let _ = tokio::time::timeout(pause, registry.changed.notified()).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    backoff.failed();
+                    tokio::select! {
+                        () = registry.changed.notified() => {}
+                        () = backoff.wait() => {}
+                    }
                     continue;
                 }
             }
-            pause = FIRST_PAUSE;
+            backoff.succeeded();
             let over = self.live.as_ref().map(|live| live.session.over.clone());
             let lost = async move {
                 match over {

@@ -16,6 +16,7 @@ use super::dial::Dialer;
 use super::error::Refusal;
 use super::wake::Wakes;
 use crate::lock::{Code, Error, Result};
+use crate::stores::net::backoff::Backoff;
 
 /// The pauses between attempts of the link's own, while nobody asks for a connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -358,7 +359,7 @@ impl Inner {
 
 /// Tries until there is a connection. The pauses are this task's own; requests dial at once.
 async fn redial(link: Weak<Inner>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut attempts = 0;
     loop {
         let Some(inner) = link.upgrade() else { return };
@@ -380,8 +381,8 @@ async fn redial(link: Weak<Inner>) {
         let Some(inner) = link.upgrade() else { return };
         inner.trouble();
         drop(inner);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        backoff.failed();
+        backoff.wait().await;
     }
 }
 
