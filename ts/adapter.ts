@@ -3,9 +3,10 @@ import { createDisposableHandle, isHandle, releasableOf } from "./decorate.js";
 import { reasonOf } from "./disposal.js";
 import { adapters, type AttemptRunner, hold, letGo } from "./environment.js";
 import { isError, LockError } from "./errors.js";
-import type { Failure, Settlement } from "./native.js";
+import type { Failure, ForeignFailure, Settlement } from "./native.js";
+import { ERROR_CODES } from "./nouns.js";
 import { withSignal } from "./signals.js";
-import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, LockErrorCode, OnReleaseError } from "./types.js";
+import type { AcquireOk, AsyncLock, BackendCapabilities, LockBackend, OnReleaseError } from "./types.js";
 
 /** What one acquire of a JavaScript backend takes. */
 export interface Order {
@@ -125,34 +126,19 @@ export class Adapter<C extends BackendCapabilities> implements AttemptRunner {
   }
 
   /** What the engine needs to know of an error; the error itself stays here. */
-  private failure(error: unknown): Failure {
+  private failure(error: unknown): ForeignFailure {
     const foreign = this.thrown.size + 1;
     this.thrown.set(foreign, error);
     const lockError = asLockError(error);
-    const code = lockError?.code ?? "Internal";
-    const retryable = lockError?.context?.retryable ?? RETRYABLE[code];
-    const outcome = lockError?.context?.outcome ?? (code === "NetworkTimeout" ? "unknown" : "not-applied");
-    return { failed: true, code, message: "the backend's own error", retryable, outcome, foreign };
+    const { retryable, outcome } = lockError?.context ?? {};
+    return { failed: true, code: lockError?.code ?? "Internal", message: "the backend's own error", retryable, outcome, foreign };
   }
 }
-
-/** What a LockError says about retries where its context does not. */
-const RETRYABLE: Readonly<Record<LockErrorCode, boolean>> = {
-  ServiceUnavailable: true,
-  AuthFailed: false,
-  InvalidArgument: false,
-  RateLimited: true,
-  NetworkTimeout: false,
-  AcquisitionTimeout: false,
-  Aborted: false,
-  Internal: false,
-  LeaseLost: false,
-};
-
-const CODES: ReadonlySet<unknown> = new Set(Object.keys(RETRYABLE));
 
 /** @internal A LockError, also one of another copy of this package. */
 export function asLockError(error: unknown): LockError | undefined {
   const given = error as Partial<LockError> | null | undefined;
-  return isError(given) && given.name === "LockError" && CODES.has((given as LockError).code) ? (given as LockError) : undefined;
+  return isError(given) && given.name === "LockError" && ERROR_CODES.has((given as LockError).code)
+    ? (given as LockError)
+    : undefined;
 }

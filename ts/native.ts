@@ -14,6 +14,7 @@ export type {
   EntryValue,
   Failure,
   FileLock as NativeFileLock,
+  ForeignFailure,
   Grant,
   Kind,
   LeaseRecord,

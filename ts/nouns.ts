@@ -7,6 +7,9 @@ import type { AcquisitionOptions, Fence, HashId } from "./types.js";
 
 const constants = native.constants();
 
+/** @internal Every code that a LockError may have. */
+export const ERROR_CODES: ReadonlySet<unknown> = new Set(constants.ERROR_CODES);
+
 /** The longest key, in UTF-8 bytes after Unicode normalisation: 512. */
 export const MAX_KEY_LENGTH_BYTES: 512 = constants.MAX_KEY_LENGTH_BYTES;
 

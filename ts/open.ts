@@ -29,14 +29,14 @@ export async function openAny(target: unknown, options: unknown): Promise<Opened
   throw errorOf(answer);
 }
 
-/** Makes the PostgreSQL tables. */
+/** Makes at a store what a backend needs there. */
 export async function setup(kind: TargetKind, target: unknown, options: unknown): Promise<void> {
   const resolved = resolveTarget(kind, target);
   const entries = optionsOf(options, "onReleaseError");
   const password = own(resolved, "password");
   const slot = password && passwords.add(password);
   try {
-    unwrap(await here.setupSchema(resolved.target, entries, slot ?? null));
+    unwrap(await here.setUp(kind.kind, resolved.target, entries, slot ?? null));
   } finally {
     if (slot !== undefined) passwords.remove(slot);
   }

@@ -31,6 +31,29 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Code; 9] = [
+        Code::ServiceUnavailable,
+        Code::AuthFailed,
+        Code::InvalidArgument,
+        Code::RateLimited,
+        Code::NetworkTimeout,
+        Code::AcquisitionTimeout,
+        Code::Aborted,
+        Code::Internal,
+        Code::LeaseLost,
+    ];
+
+    /// What an error of this code means where nobody says more: whether to try again may help, and whether the
+    /// request may have been applied.
+    pub const fn defaults(self) -> (bool, Outcome) {
+        match self {
+            Code::ServiceUnavailable | Code::RateLimited => (true, Outcome::NotApplied),
+            Code::NetworkTimeout => (false, Outcome::Unknown),
+            _ => (false, Outcome::NotApplied),
+        }
+    }
+
     /// The name as TypeScript has it.
     pub const fn as_str(self) -> &'static str {
         match self {

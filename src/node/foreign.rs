@@ -12,7 +12,7 @@ use syncguard::backend::{
     StoreId, TimeAuthority, Watch,
 };
 use syncguard::engine::Client;
-use syncguard::lock::{Code, Error, Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
+use syncguard::lock::{Code, Error, Fence, Key, Lease, LockId, Outcome, Result, Timestamp, Ttl};
 use syncguard::stores::target::{PasswordProvider, Secret};
 use tokio::sync::oneshot;
 
@@ -143,25 +143,15 @@ pub fn reply(result: Value) -> Reply {
 }
 
 fn read_failure(result: Value) -> Error {
-    const CODES: [Code; 9] = [
-        Code::ServiceUnavailable,
-        Code::AuthFailed,
-        Code::InvalidArgument,
-        Code::RateLimited,
-        Code::NetworkTimeout,
-        Code::AcquisitionTimeout,
-        Code::Aborted,
-        Code::Internal,
-        Code::LeaseLost,
-    ];
     let text = |name| result.own(name).and_then(Value::text);
     let code = text("code").unwrap_or_default();
-    let code = CODES.into_iter().find(|known| known.as_str() == code).unwrap_or(Code::Internal);
+    let code = Code::ALL.into_iter().find(|known| known.as_str() == code).unwrap_or(Code::Internal);
+    let (retryable, outcome) = code.defaults();
     let mut error = Error::new(code, text("message").unwrap_or_default());
-    if result.own("retryable").and_then(Value::flag) == Some(true) {
+    if result.own("retryable").and_then(Value::flag).unwrap_or(retryable) {
         error = error.retryable();
     }
-    if text("outcome").as_deref() == Some("unknown") {
+    if text("outcome").map_or(outcome == Outcome::Unknown, |outcome| outcome == "unknown") {
         error = error.unknown();
     }
     if let Some(foreign) = result.own("foreign").and_then(Value::number) {

@@ -5,13 +5,13 @@ use napi::sys;
 use napi_derive::napi;
 use syncguard::engine::{Backoff, Jitter, Policy, Wait};
 use syncguard::lock::{
-    self, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key_of,
+    self, Code, Error, Fence, Limit, LockId, MAX_KEY_LENGTH_BYTES, TIME_TOLERANCE, storage_key_of,
 };
 use syncguard::stores::target::whole;
 use syncguard::stores::{firestore, postgres, redis};
 
 use crate::outcome::Outcome;
-use crate::raw::{self, Value, make_number, make_object, make_text};
+use crate::raw::{self, Value, make_list, make_number, make_object, make_text};
 use crate::settings;
 
 #[napi(ts_return_type = "string | Failure")]
@@ -168,6 +168,10 @@ pub fn constants(env: Env) -> Value {
     make_object(
         env.raw(),
         &[
+            (
+                c"ERROR_CODES",
+                make_list(env.raw(), &Code::ALL.map(|code| make_text(env.raw(), code.as_str()))),
+            ),
             (c"MAX_KEY_LENGTH_BYTES", number(MAX_KEY_LENGTH_BYTES)),
             (c"TIME_TOLERANCE_MS", make_number(env.raw(), TIME_TOLERANCE.as_secs_f64() * 1000.0)),
             (c"BACKEND_DEFAULTS", make_object(env.raw(), &[(c"ttlMs", number(DEFAULT_TTL_MS))])),

@@ -8,7 +8,6 @@ use syncguard::backend::Surroundings;
 use syncguard::engine::{Client as Engine, ClientOptions};
 use syncguard::lock::{Error, Result};
 use syncguard::stores;
-use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::stores::target::{Password, Settings, Target};
 
 use crate::attachment::Attachment;
@@ -53,14 +52,15 @@ impl Attachment {
         }
     }
 
-    /// Makes the PostgreSQL tables.
+    /// Makes at a store what a backend needs there: tables.
     #[napi(
-        ts_args_type = "target: string | Entries, options: Entries, passwordSlot: number | null",
+        ts_args_type = "kind: Kind, target: string | Entries, options: Entries, passwordSlot: number | null",
         ts_return_type = "Promise<null | Failure>"
     )]
-    pub fn setup_schema(
+    pub fn set_up(
         &self,
         env: Env,
+        kind: String,
         target: Unknown<'_>,
         options: Unknown<'_>,
         password_slot: Option<u32>,
@@ -73,11 +73,9 @@ impl Attachment {
             // Nothing to this call; but it gets the object with which a backend is opened, too.
             options.take_millis("disposeTimeoutMs")?;
             options.taken_elsewhere("onReleaseError");
-            let config = PostgresConfig::from_target(target, options, password)?
-                .within(&surroundings(&limits, &queue));
-            Ok((queue, async move {
-                Outcome::of(PostgresBackend::setup_schema(config).await, |()| Outcome::Nothing)
-            }))
+            let surroundings = surroundings(&limits, &queue);
+            let work = stores::set_up(kind.parse()?, target, options, password, &surroundings)?;
+            Ok((queue, async move { Outcome::of(work.await, |()| Outcome::Nothing) }))
         };
         match call() {
             Ok((queue, call)) => queue.promise(env.raw(), call),

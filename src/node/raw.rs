@@ -280,6 +280,18 @@ pub fn make_object(env: sys::napi_env, properties: &[(&std::ffi::CStr, Value)]) 
     Value { env, raw }
 }
 
+pub fn make_list(env: sys::napi_env, items: &[Value]) -> Value {
+    let mut raw = ptr::null_mut();
+    // SAFETY: as in `make_number`.
+    unsafe {
+        sys::napi_create_array_with_length(env, items.len(), &mut raw);
+        for (place, item) in (0..).zip(items) {
+            sys::napi_set_element(env, raw, place, item.raw);
+        }
+    }
+    Value { env, raw }
+}
+
 /// Drops an exception that JavaScript code called from here has thrown.
 pub fn clear_exception(env: sys::napi_env) {
     let mut pending = false;

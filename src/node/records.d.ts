@@ -35,6 +35,7 @@ export type Policy = {
   wait: 'notify' | 'poll'
 }
 export type Constants = {
+  ERROR_CODES: ErrorCode[]
   MAX_KEY_LENGTH_BYTES: 512
   TIME_TOLERANCE_MS: 1000
   BACKEND_DEFAULTS: { ttlMs: number }
@@ -56,6 +57,15 @@ export type Entries = Array<[name: string, value: EntryValue]>
 export type EntryValue = string | number | boolean | Uint8Array | { type: string }
 /** Hears of the native side's events. */
 export type Dispatch = (event: string, a: unknown, b: unknown, c: unknown, d: unknown) => void
+/** What a JavaScript backend threw, which stays in JavaScript under this number. What it does not say follows from the code. */
+export type ForeignFailure = {
+  failed: true
+  code: ErrorCode
+  message: string
+  retryable?: boolean
+  outcome?: 'not-applied' | 'unknown'
+  foreign: number
+}
 /** What TypeScript answers to an event that carries a call number. */
 export type Settlement =
   | { granted: true; expiresAtMs: number }
@@ -63,3 +73,4 @@ export type Settlement =
   | { ok: boolean; reason?: string }
   | { text: string; user?: string }
   | Failure
+  | ForeignFailure

@@ -10,4 +10,4 @@ pub mod redis;
 mod registry;
 pub mod target;
 
-pub use registry::{Kind, open};
+pub use registry::{Kind, open, set_up};

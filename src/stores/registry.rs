@@ -56,6 +56,26 @@ impl FromStr for Kind {
     }
 }
 
+/// Makes at a store what a backend of this kind needs there. Idempotent. Does no I/O before it is polled.
+///
+/// # Errors
+/// `InvalidArgument` as [`open`], and for a store that needs nothing; when it is polled, the store's own.
+pub fn set_up(
+    kind: Kind,
+    target: Target,
+    options: Settings,
+    password: Password,
+    surroundings: &Surroundings,
+) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+    match kind {
+        Kind::Postgres => {
+            let config = PostgresConfig::from_target(target, options, password)?;
+            Ok(PostgresBackend::setup_schema(config.within(surroundings)))
+        }
+        _ => Err(Error::invalid(format!("{} needs nothing to be set up", kind.name()))),
+    }
+}
+
 /// A backend of this kind. Does no I/O and needs no runtime.
 ///
 /// # Errors
