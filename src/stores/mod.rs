@@ -9,5 +9,6 @@ pub mod postgres;
 pub mod redis;
 mod registry;
 pub mod target;
+mod watchers;
 
 pub use registry::{Kind, open, set_up};

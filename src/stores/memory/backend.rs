@@ -104,8 +104,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {
-        let (hints, subscription) = self.store_if_open()?.subscribe(self.view, key);
-        Ok(Watch::new(hints, subscription))
+        self.store_if_open()?.watch(self.view, key)
     }
 
     async fn close(&self) -> Result<()> {

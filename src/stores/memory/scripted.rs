@@ -173,11 +173,7 @@ impl Backend for ScriptedBackend {
             return Err(Error::internal("watch was called on a backend that says it has no wake-ups"));
         }
         let (view, key) = (self.inner.view(), key.clone());
-        self.call(Operation::Watch, move |store| {
-            let (hints, subscription) = store.subscribe(view, &key);
-            Ok(Watch::new(hints, subscription))
-        })
-        .await
+        self.call(Operation::Watch, move |store| store.watch(view, &key)).await
     }
 
     async fn close(&self) -> Result<()> {

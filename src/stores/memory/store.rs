@@ -1,22 +1,21 @@
 //! The state of a memory store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-
-use tokio::sync::Notify;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::backend::MemoryBackend;
 use super::clock::MemoryClock;
 use super::state::State;
 use crate::backend::{
     AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Part, StoreId,
-    TimeAuthority, Yield,
+    TimeAuthority, Watch, Yield,
 };
 use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
+use crate::stores::watchers::{Left, Number, Source, Watchers};
 
 /// The server's side: what is stored, its clock, and who waits for a hint. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -27,17 +26,29 @@ pub(super) struct Shared {
     id: StoreId,
     pub(super) clock: MemoryClock,
     state: Mutex<State>,
-    watchers: Mutex<HashMap<Key, Vec<Watcher>>>,
+    watchers: Watchers<Subscribers>,
     #[cfg(any(test, feature = "testing"))]
     pub(super) losing_hints: AtomicBool,
     views: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Watcher {
-    view: u64,
-    hints: Arc<Notify>,
-    alive: Weak<()>,
+/// The views that watch each key. What several watchers of one view watch is one channel.
+#[derive(Debug, Default)]
+struct Subscribers(HashMap<Key, BTreeSet<u64>>);
+
+impl Source for Subscribers {
+    type Name = (Key, u64);
+    type Channel = ();
+
+    fn left(&mut self, (key, view): &(Key, u64), _number: Number, (): &mut ()) -> Left {
+        if let Some(views) = self.0.get_mut(key) {
+            views.remove(view);
+            if views.is_empty() {
+                self.0.remove(key);
+            }
+        }
+        Left::Closed
+    }
 }
 
 impl MemoryStore {
@@ -53,7 +64,7 @@ impl MemoryStore {
             id: StoreId::new("memory", [Part::from(number)]),
             clock,
             state: Mutex::new(state),
-            watchers: Mutex::default(),
+            watchers: Watchers::default(),
             #[cfg(any(test, feature = "testing"))]
             losing_hints: AtomicBool::new(false),
             views: AtomicU64::new(0),
@@ -87,19 +98,15 @@ impl MemoryStore {
         if self.0.losing_hints.load(Ordering::SeqCst) {
             return;
         }
-        for watcher in self.watchers(key).get(key).into_iter().flatten() {
-            watcher.hints.notify_one();
+        let board = self.0.watchers.lock();
+        for view in board.source.0.get(key).into_iter().flatten() {
+            board.hint(&(key.clone(), *view));
         }
     }
 
     /// How many backends watch the key. Several watches of one backend are one subscriber.
     pub fn subscribers(&self, key: &Key) -> usize {
-        let watchers = self.watchers(key);
-        let mut views: Vec<u64> =
-            watchers.get(key).into_iter().flatten().map(|watcher| watcher.view).collect();
-        views.sort_unstable();
-        views.dedup();
-        views.len()
+        self.0.watchers.lock().source.0.get(key).map_or(0, BTreeSet::len)
     }
 
     /// Lets counters go that say nothing any more.
@@ -168,12 +175,12 @@ impl MemoryStore {
         Ok(locked)
     }
 
-    /// Subscribes until the answered token is dropped.
-    pub(super) fn subscribe(&self, view: u64, key: &Key) -> (Arc<Notify>, Arc<()>) {
-        let (hints, token) = (Arc::new(Notify::new()), Arc::new(()));
-        let watcher = Watcher { view, hints: hints.clone(), alive: Arc::downgrade(&token) };
-        self.watchers(key).entry(key.clone()).or_default().push(watcher);
-        (hints, token)
+    pub(super) fn watch(&self, view: u64, key: &Key) -> Result<Watch> {
+        let share = self.0.watchers.watch((key.clone(), view), |subscribers, _| {
+            subscribers.0.entry(key.clone()).or_default().insert(view);
+            Ok(())
+        })?;
+        Ok(share.into_watch(()))
     }
 
     fn now(&self) -> Timestamp {
@@ -183,17 +190,6 @@ impl MemoryStore {
     // A test that fails while it holds a lock must not hide its own message behind the poison's.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn watchers(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Vec<Watcher>>> {
-        let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(list) = watchers.get_mut(key) {
-            list.retain(|watcher| watcher.alive.strong_count() > 0);
-            if list.is_empty() {
-                watchers.remove(key);
-            }
-        }
-        watchers
     }
 }
 

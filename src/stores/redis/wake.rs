@@ -1,29 +1,39 @@
-//! Hints that a key may be free: channels, who watches them, and their subscriptions.
+//! Hints that a key may be free: on which connection their channels are subscribed to.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::connection::{Connection, WeakConnection};
-use super::link::{Link, WeakLink};
+use super::link::{Link, WeakLink, closed};
 use crate::backend::Watch;
 use crate::lock::Result;
+use crate::stores::watchers::{Left, Number, Source, Watchers, WeakWatchers};
 
 /// The channels that somebody watches, by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wakes(Arc<Mutex<HashMap<Box<str>, Arc<Channel>>>>);
+pub(super) struct Wakes(Watchers<Channels>);
+
+#[derive(Debug, Default)]
+struct Channels;
 
 #[derive(Debug)]
 struct Channel {
-    watchers: Mutex<Vec<Arc<Notify>>>,
-    /// Whose connection it belongs on. In a cluster a message reaches every node, but those who give their
-    /// turn away ask for subscribers where the key lies.
-    home: Mutex<WeakLink>,
+    wakes: WeakWatchers<Channels>,
+    home: Mutex<Home>,
     /// The connection on which SUBSCRIBE was sent last, so that subscribing and unsubscribing take turns.
     asked_on: AsyncMutex<Option<Asked>>,
+}
+
+#[derive(Debug)]
+struct Home {
+    /// Whose connection it belongs on. In a cluster a message reaches every node, but those who give their
+    /// turn away ask for subscribers where the key lies.
+    link: WeakLink,
+    /// Where it is unsubscribed from.
+    runtime: Handle,
 }
 
 #[derive(Debug)]
@@ -33,10 +43,22 @@ struct Asked {
     confirmed: bool,
 }
 
+impl Source for Channels {
+    type Name = Arc<str>;
+    type Channel = Arc<Channel>;
+
+    fn left(&mut self, name: &Arc<str>, number: Number, channel: &mut Arc<Channel>) -> Left {
+        let (name, channel) = (Arc::clone(name), Arc::clone(channel));
+        let runtime = channel.home().runtime.clone();
+        runtime.spawn(async move { channel.close(&name, number).await });
+        Left::Closing
+    }
+}
+
 impl Wakes {
     /// Whether there are channels that belong on a connection of this link.
     pub(super) fn are_at(&self, link: &Link) -> bool {
-        self.channels().values().any(|channel| channel.home().is(link))
+        self.0.lock().channels().any(|(_, channel)| channel.home().link.is(link))
     }
 
     /// Hands a message to whoever watches its channel, unless this backend itself, with this signature,
@@ -49,61 +71,51 @@ impl Wakes {
         if !own
             && let Some(Value::BulkString(name)) = push.data.first()
             && let Ok(name) = std::str::from_utf8(name)
-            && let Some(channel) = self.channels().get(name)
         {
-            channel.hint();
+            self.0.lock().hint(name);
         }
     }
 
     /// Subscribes again to everything that belongs on a new connection, and hints every watcher once, because
     /// it may have missed something in between.
     pub(super) fn renew(&self, link: &Link, connection: &Connection) {
-        for (name, channel) in self.channels().iter().filter(|(_, channel)| channel.home().is(link)) {
-            let (name, channel, connection) = (name.clone(), channel.clone(), connection.clone());
+        let channels = self.0.lock();
+        for (name, channel) in channels.channels().filter(|(_, channel)| channel.home().link.is(link)) {
+            let (wakes, connection) = (self.0.clone(), connection.clone());
+            let (name, channel) = (Arc::clone(name), Arc::clone(channel));
             tokio::spawn(async move {
                 // Whether or not it worked: who may have missed a hint must look.
                 let _ = channel.subscribe(&name, &connection).await;
-                channel.hint();
+                wakes.lock().hint(&name);
             });
         }
     }
 
     /// Takes every channel to the link where it belongs now.
     pub(super) fn rehome(&self, place: impl Fn(&str) -> Option<Link>) {
-        for (name, channel) in self.channels().iter() {
-            let Some(link) = place(name).filter(|link| !channel.home().is(link)) else { continue };
-            *channel.home() = link.downgrade();
-            let (name, channel) = (name.clone(), channel.clone());
+        let channels = self.0.lock();
+        for (name, channel) in channels.channels() {
+            let Some(link) = place(name).filter(|link| !channel.home().link.is(link)) else { continue };
+            channel.home().link = link.downgrade();
+            let (wakes, name, channel) = (self.0.clone(), Arc::clone(name), Arc::clone(channel));
             tokio::spawn(async move {
                 // Where there is no connection now, the link subscribes with the next one.
                 if let Ok(connection) = link.connection().await {
                     let _ = channel.subscribe(&name, &connection).await;
                 }
-                channel.hint();
+                wakes.lock().hint(&name);
             });
         }
     }
 
     /// Makes everybody look, because no hint will come any more.
     pub(super) fn hint_all(&self) {
-        self.channels().values().for_each(|channel| channel.hint());
-    }
-
-    fn channels(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Channel>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().hint_all();
     }
 }
 
 impl Channel {
-    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<Notify>>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hint(&self) {
-        self.watchers().iter().for_each(|watcher| watcher.notify_one());
-    }
-
-    fn home(&self) -> MutexGuard<'_, WeakLink> {
+    fn home(&self) -> MutexGuard<'_, Home> {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,6 +138,18 @@ impl Channel {
         }
         Ok(())
     }
+
+    /// Unsubscribes, unless somebody watches again by the time that it is its turn.
+    async fn close(&self, name: &Arc<str>, number: Number) {
+        let mut asked_on = self.asked_on.lock().await;
+        let watched = || self.wakes.upgrade().is_some_and(|wakes| wakes.lock().is_watched(name, number));
+        if let Some(asked) = asked_on.take_if(|_| !watched()) {
+            asked.end(name).await;
+        }
+        if let Some(wakes) = self.wakes.upgrade() {
+            wakes.lock().forget(name, number);
+        }
+    }
 }
 
 impl Asked {
@@ -142,71 +166,23 @@ impl Asked {
 /// # Errors
 /// Those of [`Link::connection`] and of the subscription itself.
 pub(super) async fn watch(link: &Link, name: String) -> Result<Watch> {
-    let name: Box<str> = name.into();
-    let hints = Arc::new(Notify::new());
-    let channel = {
-        let mut channels = link.wakes().channels();
-        let new = || {
-            let home = Mutex::new(link.downgrade());
-            Arc::new(Channel { watchers: Mutex::default(), home, asked_on: AsyncMutex::default() })
-        };
-        let channel = channels.entry(name.clone()).or_insert_with(new).clone();
-        *channel.home() = link.downgrade();
-        channel.watchers().push(hints.clone());
-        channel
-    };
-    let subscription = Subscription {
-        wakes: link.wakes().clone(),
-        _link: link.clone(),
-        name,
-        channel: channel.clone(),
-        hints: hints.clone(),
-        runtime: Handle::current(),
-    };
+    let wakes = &link.wakes().0;
+    let home = || Home { link: link.downgrade(), runtime: Handle::current() };
+    let share = wakes.watch(name.into(), |_, _| {
+        let (wakes, home) = (wakes.downgrade(), Mutex::new(home()));
+        Ok(Arc::new(Channel { wakes, home, asked_on: AsyncMutex::default() }))
+    })?;
+    let channel = wakes.lock().channel(share.name()).cloned().ok_or_else(|| closed().into_error())?;
+    *channel.home() = home();
     // Subscribing twice does no harm, so a connection that just broke costs nobody the hints.
     let mut connection = link.connection().await?;
-    if let Err(error) = channel.subscribe(&subscription.name, &connection).await {
+    if let Err(error) = channel.subscribe(share.name(), &connection).await {
         if !connection.is_over() {
             return Err(error);
         }
         connection = link.connection().await?;
-        channel.subscribe(&subscription.name, &connection).await?;
+        channel.subscribe(share.name(), &connection).await?;
     }
-    Ok(Watch::new(hints, subscription))
-}
-
-/// One watcher's share in a channel. The last one to go unsubscribes.
-struct Subscription {
-    wakes: Wakes,
-    /// Where it began: the link stays as long as somebody watches.
-    _link: Link,
-    name: Box<str>,
-    channel: Arc<Channel>,
-    hints: Arc<Notify>,
-    runtime: Handle,
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut watchers = self.channel.watchers();
-        watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.hints));
-        if !watchers.is_empty() {
-            return;
-        }
-        drop(watchers);
-        let (wakes, name, channel) =
-            (self.wakes.clone(), std::mem::take(&mut self.name), self.channel.clone());
-        self.runtime.spawn(async move {
-            let mut asked_on = channel.asked_on.lock().await;
-            if let Some(asked) = asked_on.take_if(|_| channel.watchers().is_empty()) {
-                asked.end(&name).await;
-            }
-            let mut channels = wakes.channels();
-            if channel.watchers().is_empty()
-                && channels.get(&name).is_some_and(|it| Arc::ptr_eq(it, &channel))
-            {
-                channels.remove(&name);
-            }
-        });
-    }
+    // Where it began: the link stays as long as somebody watches.
+    Ok(share.into_watch(link.clone()))
 }
