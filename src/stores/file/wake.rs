@@ -16,7 +16,7 @@ use super::platform::{self, Bells, Death};
 use crate::backend::Watch;
 use crate::local::process::ProcessId;
 use crate::lock::{Error, Result};
-use crate::stores::watchers::{Left, Number, Source, Watchers, WeakWatchers};
+use crate::stores::watchers::{Left, Number, Source, Standing, Watchers, WeakWatchers};
 
 /// More processes than this don't wait for one key in turn; they poll.
 const MOST_WAITERS: u32 = 4096;
@@ -61,7 +61,7 @@ impl Wakes {
     pub(super) fn watch(&self, place: &Place) -> Result<Watch> {
         let stem: Arc<str> = place.names.stem().into();
         let wakes = self.0.downgrade();
-        let open = |belfry: &mut Belfry, _| belfry.open(place, &stem, wakes);
+        let open = |belfry: &mut Belfry, _| Ok((belfry.open(place, &stem, wakes)?, Standing::Open));
         Ok(self.0.watch(Arc::clone(&stem), open)?.into_watch(()))
     }
 

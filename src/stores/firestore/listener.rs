@@ -15,7 +15,7 @@ use super::proto::listen_response::ResponseType;
 use super::proto::target::{DocumentsTarget, TargetType};
 use super::proto::target_change::TargetChangeType;
 use super::proto::{ListenRequest, ListenResponse, Target, TargetChange, listen_request};
-use super::wake::{Board, Order, TargetId, is_free};
+use super::wake::{Listened, Order, TargetId, is_free};
 use crate::lock::{Error, Result};
 use crate::stores::net::backoff::Backoff;
 
@@ -34,19 +34,19 @@ enum Ended {
 }
 
 /// Listens until nobody has watched for a while, or the backend is closed.
-pub(super) async fn run(server: Arc<Server>, board: Arc<Board>, mut orders: mpsc::UnboundedReceiver<Order>) {
+pub(super) async fn run(server: Arc<Server>, listened: Listened, mut orders: mpsc::UnboundedReceiver<Order>) {
     tokio::select! {
         biased;
-        () = server.closed.cancelled() => board.end(),
-        () = keep_listening(&server, &board, &mut orders) => {}
+        () = server.closed.cancelled() => listened.end(),
+        () = keep_listening(&server, &listened, &mut orders) => {}
     }
 }
 
-async fn keep_listening(server: &Server, board: &Board, orders: &mut mpsc::UnboundedReceiver<Order>) {
+async fn keep_listening(server: &Server, listened: &Listened, orders: &mut mpsc::UnboundedReceiver<Order>) {
     let mut backoff = Backoff::new(LEAST_PAUSE, MOST_PAUSE);
     loop {
-        let error = match listen(server, board, orders).await {
-            Ended::Idle if board.retire() => return,
+        let error = match listen(server, listened, orders).await {
+            Ended::Idle if listened.retire() => return,
             Ended::Idle => continue,
             Ended::Broken(error) => {
                 backoff.succeeded();
@@ -54,15 +54,15 @@ async fn keep_listening(server: &Server, board: &Board, orders: &mut mpsc::Unbou
             }
             Ended::NeverBegan(error) => error,
         };
-        board.broken(&error);
+        listened.broken(&error);
         // Whoever waits goes by timer meanwhile.
         backoff.failed();
         backoff.wait().await;
     }
 }
 
-async fn listen(server: &Server, board: &Board, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
-    let all = board.begin(orders);
+async fn listen(server: &Server, listened: &Listened, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+    let all = listened.begin(orders);
     if all.is_empty() {
         return Ended::Idle;
     }
@@ -73,14 +73,14 @@ async fn listen(server: &Server, board: &Board, orders: &mut mpsc::UnboundedRece
     let mut used = false;
     let mut unused_since = None;
     let error = loop {
-        unused_since = if board.is_idle() { unused_since.or(Some(Instant::now())) } else { None };
+        unused_since = if listened.is_idle() { unused_since.or(Some(Instant::now())) } else { None };
         let linger = unused_since.unwrap_or_else(Instant::now) + LINGER;
         tokio::select! {
             biased;
             reply = replies.message() => match reply {
                 Ok(Some(reply)) => {
                     call.answered(None);
-                    match take(server, board, reply) {
+                    match take(server, listened, reply) {
                         Ok(current) => used |= current,
                         Err(error) => break error,
                     }
@@ -155,34 +155,34 @@ fn request(database: &str, order: Order) -> ListenRequest {
 ///
 /// # Errors
 /// Why the server stopped listening to a target that it had listened to.
-fn take(server: &Server, board: &Board, reply: ListenResponse) -> Result<bool> {
+fn take(server: &Server, listened: &Listened, reply: ListenResponse) -> Result<bool> {
     match reply.response_type {
-        Some(ResponseType::TargetChange(change)) => return take_target(server, board, &change),
+        Some(ResponseType::TargetChange(change)) => return take_target(server, listened, &change),
         Some(ResponseType::DocumentChange(change)) => {
             if change.document.is_some_and(|document| is_free(server, &document)) {
-                board.hint(ids(&change.target_ids));
+                listened.hint(ids(&change.target_ids));
             }
-            board.hint(ids(&change.removed_target_ids));
+            listened.hint(ids(&change.removed_target_ids));
         }
-        Some(ResponseType::DocumentDelete(gone)) => board.hint(ids(&gone.removed_target_ids)),
-        Some(ResponseType::DocumentRemove(gone)) => board.hint(ids(&gone.removed_target_ids)),
+        Some(ResponseType::DocumentDelete(gone)) => listened.hint(ids(&gone.removed_target_ids)),
+        Some(ResponseType::DocumentRemove(gone)) => listened.hint(ids(&gone.removed_target_ids)),
         // How many documents match: of one document, its own messages have told.
         Some(ResponseType::Filter(_)) | None => {}
     }
     Ok(false)
 }
 
-fn take_target(server: &Server, board: &Board, change: &TargetChange) -> Result<bool> {
+fn take_target(server: &Server, listened: &Listened, change: &TargetChange) -> Result<bool> {
     match change.target_change_type() {
         TargetChangeType::Current => {
-            board.current(ids(&change.target_ids));
+            listened.current(ids(&change.target_ids));
             Ok(true)
         }
         TargetChangeType::Remove => match &change.cause {
             Some(cause) if cause.code != 0 => {
                 let code = tonic::Code::from_i32(cause.code);
                 let error = error::of_code(&server.config.host, Request::Listen, code);
-                if board.refused(ids(&change.target_ids), &error) { Err(error) } else { Ok(false) }
+                if listened.refused(ids(&change.target_ids), &error) { Err(error) } else { Ok(false) }
             }
             // As it was ordered.
             _ => Ok(false),

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::connection::Server;
 use super::documents::Stored;
@@ -16,11 +16,12 @@ use super::listener;
 use super::proto::Document;
 use crate::backend::Watch;
 use crate::lock::{Error, Result, is_live};
+use crate::stores::watchers::{Left, Number, Source, Standing, Watchers};
 
 /// The documents that somebody watches, and the task that listens to them.
 pub(super) struct Wakes {
     server: Arc<Server>,
-    board: Arc<Board>,
+    listened: Listened,
 }
 
 impl fmt::Debug for Wakes {
@@ -29,12 +30,11 @@ impl fmt::Debug for Wakes {
     }
 }
 
-#[derive(Default)]
-pub(super) struct Board(Mutex<Targets>);
+/// Who watches which document.
+pub(super) type Listened = Watchers<Targets>;
 
 #[derive(Default)]
 pub(super) struct Targets {
-    by_name: HashMap<Arc<str>, Target>,
     names: HashMap<TargetId, Arc<str>>,
     last_id: i32,
     /// To the listening task; `None` when there is none.
@@ -54,24 +54,20 @@ pub(super) enum Order {
     Remove(TargetId),
 }
 
-struct Target {
-    id: TargetId,
-    watchers: Vec<Arc<Notify>>,
-    state: watch::Sender<State>,
-}
+impl Source for Targets {
+    type Name = Arc<str>;
+    type Channel = TargetId;
 
-#[derive(Clone, Debug)]
-enum State {
-    /// The server has not yet told the document's present state.
-    Pending,
-    Current,
-    /// The stream broke before it was current.
-    Failed(Error),
+    fn left(&mut self, _name: &Arc<str>, _number: Number, id: &mut TargetId) -> Left {
+        self.names.remove(id);
+        self.order(Order::Remove(*id));
+        Left::Closed
+    }
 }
 
 impl Wakes {
     pub(super) fn new(server: Arc<Server>) -> Wakes {
-        Wakes { server, board: Arc::default() }
+        Wakes { server, listened: Listened::default() }
     }
 
     /// Subscribes to a document; answers once no later change can be missed.
@@ -79,104 +75,86 @@ impl Wakes {
     /// # Errors
     /// What the stream failed with before that.
     pub(super) async fn watch(&self, name: String) -> Result<Watch> {
-        let hints = Arc::new(Notify::new());
-        let (subscription, mut state) = self.subscribe(name.into(), &hints);
-        loop {
-            let now = state.borrow_and_update().clone();
-            match now {
-                State::Current => return Ok(Watch::new(hints, subscription)),
-                State::Failed(error) => return Err(error),
-                State::Pending => {}
+        let name: Arc<str> = name.into();
+        let mut share = self.listened.watch(Arc::clone(&name), |targets, _| {
+            if targets.orders.is_none() {
+                let (orders, incoming) = mpsc::unbounded_channel();
+                targets.orders = Some(orders);
+                targets.broken = None;
+                tokio::spawn(listener::run(Arc::clone(&self.server), self.listened.clone(), incoming));
             }
-            if state.changed().await.is_err() {
-                return Err(super::error::closed());
-            }
-        }
-    }
-
-    fn subscribe(&self, name: Arc<str>, hints: &Arc<Notify>) -> (Subscription, watch::Receiver<State>) {
-        let mut targets = self.board.targets();
-        if targets.orders.is_none() {
-            let (orders, incoming) = mpsc::unbounded_channel();
-            targets.orders = Some(orders);
-            targets.broken = None;
-            tokio::spawn(listener::run(Arc::clone(&self.server), Arc::clone(&self.board), incoming));
-        }
-        let state = targets.add(&name, hints);
-        (Subscription { board: Arc::clone(&self.board), name, hints: Arc::clone(hints) }, state)
+            Ok(targets.add(&name))
+        })?;
+        share.opened().await.ok_or_else(super::error::closed)??;
+        Ok(share.into_watch(()))
     }
 }
 
-impl Board {
-    fn targets(&self) -> MutexGuard<'_, Targets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Listened {
     /// A new stream begins: answers everything that it must listen to, which takes care of `orders`.
     pub(super) fn begin(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Vec<(TargetId, Arc<str>)> {
-        let mut targets = self.targets();
+        let mut board = self.lock();
         while orders.try_recv().is_ok() {}
-        targets.broken = None;
-        for target in targets.by_name.values() {
-            target.state.send_replace(State::Pending);
-        }
-        targets.names.iter().map(|(id, name)| (*id, Arc::clone(name))).collect()
+        board.source.broken = None;
+        board.reopen();
+        board.source.names.iter().map(|(id, name)| (*id, Arc::clone(name))).collect()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.targets().by_name.is_empty()
+        self.lock().is_empty()
     }
 
     /// Ends the listening task, unless somebody has come to watch.
     pub(super) fn retire(&self) -> bool {
-        let mut targets = self.targets();
-        let idle = targets.by_name.is_empty();
+        let mut board = self.lock();
+        let idle = board.is_empty();
         if idle {
-            targets.orders = None;
+            board.source.orders = None;
         }
         idle
     }
 
     /// No later change of these will be missed.
     pub(super) fn current(&self, ids: impl Iterator<Item = TargetId>) {
-        let targets = self.targets();
-        for target in ids.filter_map(|id| targets.get(id)) {
-            target.state.send_replace(State::Current);
+        let mut board = self.lock();
+        for id in ids {
+            if let Some(name) = board.source.name(id) {
+                board.opened(&name);
+            }
         }
     }
 
     /// The server will not listen to these. Whoever waits for one is told why; answers whether it did
     /// listen to one before, which a new stream may bring back.
     pub(super) fn refused(&self, ids: impl Iterator<Item = TargetId>, error: &Error) -> bool {
-        let targets = self.targets();
+        let mut board = self.lock();
         let mut interrupted = false;
-        for target in ids.filter_map(|id| targets.get(id)) {
-            interrupted |= matches!(*target.state.borrow(), State::Current);
-            target.state.send_replace(State::Failed(error.clone()));
+        for id in ids {
+            if let Some(name) = board.source.name(id) {
+                interrupted |= board.failed(&name, error);
+            }
         }
         interrupted
     }
 
     /// There is no stream. Whoever waits for one to begin is told why; the others keep their hope.
     pub(super) fn broken(&self, error: &Error) {
-        let mut targets = self.targets();
-        targets.broken = Some(error.clone());
-        for target in targets.by_name.values() {
-            target.state.send_replace(State::Failed(error.clone()));
-        }
+        let mut board = self.lock();
+        board.source.broken = Some(error.clone());
+        board.all_failed(error);
     }
 
     /// The backend is closed.
     pub(super) fn end(&self) {
-        let mut targets = self.targets();
-        targets.by_name.values().for_each(Target::hint);
-        *targets = Targets::default();
+        let mut board = self.lock();
+        board.end();
+        board.source = Targets::default();
     }
 
     /// The key may be free.
     pub(super) fn hint(&self, ids: impl Iterator<Item = TargetId>) {
-        let targets = self.targets();
-        ids.filter_map(|id| targets.get(id)).for_each(Target::hint);
+        let board = self.lock();
+        ids.filter_map(|id| board.source.names.get(&id)).for_each(|name| board.hint(name));
     }
 }
 
@@ -187,23 +165,16 @@ pub(super) fn is_free(server: &Server, document: &Document) -> bool {
 }
 
 impl Targets {
-    /// A watcher's share in the target of that name.
-    fn add(&mut self, name: &Arc<str>, hints: &Arc<Notify>) -> watch::Receiver<State> {
-        if let Some(target) = self.by_name.get_mut(name) {
-            target.watchers.push(Arc::clone(hints));
-            return target.state.subscribe();
-        }
+    /// Has the stream listen to a document, at once or when there is one again.
+    fn add(&mut self, name: &Arc<str>) -> (TargetId, Standing) {
         let id = self.next_id();
-        let state = self.broken.clone().map_or(State::Pending, State::Failed);
-        let (state, receiver) = watch::channel(state);
-        self.by_name.insert(Arc::clone(name), Target { id, watchers: vec![Arc::clone(hints)], state });
         self.names.insert(id, Arc::clone(name));
         self.order(Order::Add(id, Arc::clone(name)));
-        receiver
+        (id, self.broken.clone().map_or(Standing::Opening, Standing::Failed))
     }
 
-    fn get(&self, id: TargetId) -> Option<&Target> {
-        self.by_name.get(self.names.get(&id)?)
+    fn name(&self, id: TargetId) -> Option<Arc<str>> {
+        self.names.get(&id).cloned()
     }
 
     /// Positive, as Firestore wants it, and not in use.
@@ -220,33 +191,6 @@ impl Targets {
         if let Some(orders) = &self.orders {
             // A task that has ended leaves nothing to order.
             let _ = orders.send(order);
-        }
-    }
-}
-
-impl Target {
-    fn hint(&self) {
-        self.watchers.iter().for_each(|watcher| watcher.notify_one());
-    }
-}
-
-/// One watcher's share in a target. The last one to go takes the target with it.
-struct Subscription {
-    board: Arc<Board>,
-    name: Arc<str>,
-    hints: Arc<Notify>,
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut targets = self.board.targets();
-        let Some(target) = targets.by_name.get_mut(&self.name) else { return };
-        target.watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.hints));
-        if target.watchers.is_empty() {
-            let id = target.id;
-            targets.by_name.remove(&self.name);
-            targets.names.remove(&id);
-            targets.order(Order::Remove(id));
         }
     }
 }

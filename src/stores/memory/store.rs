@@ -15,7 +15,7 @@ use crate::backend::{
     TimeAuthority, Watch, Yield,
 };
 use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
-use crate::stores::watchers::{Left, Number, Source, Watchers};
+use crate::stores::watchers::{Left, Number, Source, Standing, Watchers};
 
 /// The server's side: what is stored, its clock, and who waits for a hint. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -178,7 +178,7 @@ impl MemoryStore {
     pub(super) fn watch(&self, view: u64, key: &Key) -> Result<Watch> {
         let share = self.0.watchers.watch((key.clone(), view), |subscribers, _| {
             subscribers.0.entry(key.clone()).or_default().insert(view);
-            Ok(())
+            Ok(((), Standing::Open))
         })?;
         Ok(share.into_watch(()))
     }

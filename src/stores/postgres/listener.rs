@@ -10,10 +10,10 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::dial::Dialer;
 use super::error::Failure;
+use super::locks::{Change, Registry};
 use super::record::column;
 use super::session::Session;
 use super::statements::Statements;
-use super::watchers::{Change, Registry};
 use crate::lock::{Error, Result};
 use crate::stores::net::backoff::Backoff;
 
@@ -28,7 +28,7 @@ const SHORTEST_BEAT: Duration = Duration::from_secs(1);
 pub(super) struct Listener {
     dialer: Arc<Dialer>,
     statements: Arc<Statements>,
-    registry: Arc<Registry>,
+    registry: Registry,
     live: Option<Live>,
     /// Whether nobody watched when the session was last asked for a sign of life.
     idle: bool,
@@ -46,24 +46,25 @@ struct Live {
 }
 
 impl Listener {
-    pub(super) fn new(dialer: Arc<Dialer>, statements: Arc<Statements>, registry: Arc<Registry>) -> Listener {
+    pub(super) fn new(dialer: Arc<Dialer>, statements: Arc<Statements>, registry: Registry) -> Listener {
         Listener { dialer, statements, registry, live: None, idle: false, full: false }
     }
 
     pub(super) async fn run(mut self) {
-        let registry = Arc::clone(&self.registry);
+        let registry = self.registry.clone();
+        let news = registry.lock().source.news();
         let mut beat = Instant::now() + self.beat();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             if let Err(error) = self.follow().await {
                 // What the session holds is no longer known; with it goes everything it held.
                 self.lose();
-                registry.keys().settle(&Err(error));
-                if registry.keys().is_wanted() {
+                registry.lock().answer_all(&Err(error));
+                if registry.lock().is_wanted() {
                     // Who comes meanwhile is a reason to try at once.
                     backoff.failed();
                     tokio::select! {
-                        () = registry.changed.notified() => {}
+                        () = news.notified() => {}
                         () = backoff.wait() => {}
                     }
                     continue;
@@ -78,7 +79,7 @@ impl Listener {
                 }
             };
             tokio::select! {
-                () = registry.changed.notified() => {}
+                () = news.notified() => {}
                 () = lost => {}
                 () = tokio::time::sleep_until(beat), if self.live.is_some() => {
                     self.look_after().await;
@@ -100,45 +101,45 @@ impl Listener {
             if self.live.as_ref().is_some_and(|live| live.session.is_over()) {
                 self.lose();
             }
-            if self.live.is_none() && self.registry.keys().is_wanted() && !self.dialer.is_pooled() {
+            if self.live.is_none() && self.registry.lock().is_wanted() && !self.dialer.is_pooled() {
                 self.open().await?;
                 opened = true;
             }
-            let change = self.registry.keys().next_change(WIDTH);
+            let change = self.registry.lock().next_change(WIDTH);
             let Some(change) = change else { break };
             self.apply(change).await?;
         }
         if opened {
-            self.registry.keys().hint_all();
+            self.registry.lock().hint_all();
         }
         Ok(())
     }
 
     /// A session that listens, and holds nothing yet.
     async fn open(&mut self) -> Result<()> {
-        let registry = Arc::clone(&self.registry);
+        let registry = self.registry.clone();
         let on_notification = Arc::new(move |notification: Notification| {
             if let Ok(hash) = notification.payload().parse() {
-                registry.keys().hint(hash);
+                registry.lock().notified(hash);
             }
         });
         let session = self.dialer.dial(on_notification).await?;
         if !self.dialer.is_pooled() {
             self.live = Some(self.bounded(listen(session, &self.statements)).await?);
         }
-        self.registry.keys().lose();
+        self.registry.lock().lose();
         Ok(())
     }
 
     async fn apply(&mut self, change: Change) -> Result<()> {
         let Some(live) = &self.live else {
             // Nobody listens behind a pooler; and where nobody watches, there is nothing to hold.
-            change.hold.into_iter().for_each(|key| self.registry.keys().do_without(key));
+            change.hold.into_iter().for_each(|key| self.registry.lock().do_without(key));
             return Ok(());
         };
         if !change.free.is_empty() {
             self.bounded(live.unlock(&change.free)).await?;
-            self.registry.keys().look_again();
+            self.registry.lock().source.look_again();
             self.full = false;
         }
         if change.hold.is_empty() {
@@ -154,10 +155,10 @@ impl Listener {
                     "the table of locks was made anew; the listener starts again",
                 ));
             }
-            let mut keys = self.registry.keys();
+            let mut keys = self.registry.lock();
             hold.iter().zip(hashes).for_each(|(key, hash)| keys.hold(key, hash));
         }
-        let mut keys = self.registry.keys();
+        let mut keys = self.registry.lock();
         without.iter().for_each(|key| keys.do_without(Arc::clone(key)));
         Ok(())
     }
@@ -165,7 +166,7 @@ impl Listener {
     /// For how many of so many more locks the server has room: those that each session may have, and beyond them
     /// no more than leave half of all to others.
     async fn room(&self, live: &Live, wanted: usize) -> Result<usize> {
-        let held = self.registry.keys().held();
+        let held = self.registry.lock().source.held();
         if held + wanted <= live.share {
             return Ok(wanted);
         }
@@ -177,7 +178,7 @@ impl Listener {
     /// Asks whether the session still listens to the right table; ends it where nobody has watched for long.
     async fn look_after(&mut self) {
         let Some(live) = &self.live else { return };
-        let wanted = self.registry.keys().is_wanted();
+        let wanted = self.registry.lock().is_wanted();
         let good = if wanted {
             let class = self.bounded(live.class(&self.statements)).await;
             class.is_ok_and(|class| class == live.class)
@@ -186,7 +187,7 @@ impl Listener {
         };
         self.idle = !wanted;
         if good {
-            self.registry.keys().look_again();
+            self.registry.lock().source.look_again();
         } else {
             self.lose();
         }
@@ -194,7 +195,7 @@ impl Listener {
 
     fn lose(&mut self) {
         self.live = None;
-        self.registry.keys().lose();
+        self.registry.lock().lose();
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T> {

@@ -2,7 +2,7 @@
 //!
 //! `config` says what a target may hold; `session`, `dial` and `pool` keep connections; `lane` joins requests
 //! that are in flight at the same time; `acquire`, `change` and `hand_over` send the statements of `sql/` and
-//! read their answers; `wake`, `watchers` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
+//! read their answers; `wake`, `locks` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
 
 mod acquire;
 mod attentive;
@@ -17,6 +17,7 @@ mod hand_over;
 mod host;
 mod lane;
 mod listener;
+mod locks;
 mod names;
 mod parameters;
 mod passfile;
@@ -31,7 +32,6 @@ mod stream;
 mod tables;
 mod tls;
 mod wake;
-mod watchers;
 
 use std::sync::Arc;
 

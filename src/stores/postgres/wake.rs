@@ -6,25 +6,25 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::Dialer;
 use super::error;
 use super::listener::Listener;
+use super::locks::{Lock, Registry};
 use super::names::storage_keys;
 use super::statements::Statements;
-use super::watchers::{Registry, Subscription};
 use crate::backend::Watch;
 use crate::lock::{Key, Result};
+use crate::stores::watchers::Standing;
 
 /// The watchers of a backend.
 #[derive(Clone)]
 pub(super) struct Wakes(Arc<Shared>);
 
 struct Shared {
-    registry: Arc<Registry>,
+    registry: Registry,
     dialer: Arc<Dialer>,
     statements: Arc<Statements>,
     /// The listener's, once there is one.
@@ -35,7 +35,7 @@ struct Shared {
 
 impl fmt::Debug for Wakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Wakes({} keys)", self.0.registry.keys().count_watched())
+        write!(f, "Wakes({} keys)", self.0.registry.lock().len())
     }
 }
 
@@ -43,7 +43,7 @@ impl Wakes {
     pub(super) fn new(dialer: Arc<Dialer>, statements: Arc<Statements>) -> Wakes {
         let closed = CancellationToken::new();
         Wakes(Arc::new(Shared {
-            registry: Arc::default(),
+            registry: Registry::default(),
             dialer,
             statements,
             task: Mutex::default(),
@@ -61,21 +61,22 @@ impl Wakes {
         if self.0.closed.is_cancelled() {
             return Err(error::closed());
         }
-        let hints = Arc::new(Notify::new());
         if self.0.dialer.is_pooled() {
-            return Ok(Watch::new(hints, ()));
+            return Ok(Watch::new(Arc::default(), ()));
         }
         let name: Arc<str> = storage_keys(key)?.lock.into();
-        let answered = self.0.registry.add(&name, &hints);
-        let subscription = Subscription::new(Arc::clone(&self.0.registry), name, Arc::clone(&hints));
-        self.listen();
-        if let Some(answered) = answered {
-            tokio::select! {
-                answer = answered => answer.map_err(|_| error::closed())??,
-                () = self.0.closed.cancelled() => return Err(error::closed()),
-            }
+        let mut share =
+            self.0.registry.watch(name, |_, number| Ok((Lock::new(number), Standing::Opening)))?;
+        if share.waits() {
+            self.0.registry.lock().source.look_at(Arc::clone(share.name()));
         }
-        Ok(Watch::new(hints, subscription))
+        self.listen();
+        tokio::select! {
+            biased;
+            answer = share.opened() => answer.ok_or_else(error::closed)??,
+            () = self.0.closed.cancelled() => return Err(error::closed()),
+        }
+        Ok(share.into_watch(()))
     }
 
     /// Whether hints reach this backend: not through a pooler.
@@ -85,7 +86,7 @@ impl Wakes {
 
     /// How many sessions of this backend's hold the key's shared lock, and for how many watchers.
     pub(super) fn own(&self, key: &str) -> (u32, u32) {
-        self.0.registry.keys().own(key)
+        self.0.registry.lock().own(key)
     }
 
     pub(super) fn close(&self) {
@@ -98,9 +99,9 @@ impl Wakes {
         if task.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let registry = Arc::clone(&self.0.registry);
+        let registry = self.0.registry.clone();
         // What a task held that ended with its runtime went with its session.
-        registry.keys().lose();
+        registry.lock().lose();
         let (dialer, statements) = (Arc::clone(&self.0.dialer), Arc::clone(&self.0.statements));
         let (listener, closed) = (Listener::new(dialer, statements, registry), self.0.closed.clone());
         *task = Some(tokio::spawn(async move {

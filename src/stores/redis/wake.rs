@@ -10,7 +10,7 @@ use super::connection::{Connection, WeakConnection};
 use super::link::{Link, WeakLink, closed};
 use crate::backend::Watch;
 use crate::lock::Result;
-use crate::stores::watchers::{Left, Number, Source, Watchers, WeakWatchers};
+use crate::stores::watchers::{Left, Number, Source, Standing, Watchers, WeakWatchers};
 
 /// The channels that somebody watches, by name.
 #[derive(Clone, Debug, Default)]
@@ -170,7 +170,8 @@ pub(super) async fn watch(link: &Link, name: String) -> Result<Watch> {
     let home = || Home { link: link.downgrade(), runtime: Handle::current() };
     let share = wakes.watch(name.into(), |_, _| {
         let (wakes, home) = (wakes.downgrade(), Mutex::new(home()));
-        Ok(Arc::new(Channel { wakes, home, asked_on: AsyncMutex::default() }))
+        // Each watcher subscribes for itself, in turn.
+        Ok((Arc::new(Channel { wakes, home, asked_on: AsyncMutex::default() }), Standing::Open))
     })?;
     let channel = wakes.lock().channel(share.name()).cloned().ok_or_else(|| closed().into_error())?;
     *channel.home() = home();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::{Left, Number, Source, Watchers};
+use super::{Left, Number, Share, Source, Standing, Watchers};
 use crate::backend::Watch;
 use crate::lock::{Error, Result};
 
@@ -33,12 +33,16 @@ impl Source for Diary {
 
 type Registry = Watchers<Diary>;
 
-fn open(registry: &Registry, name: &str) -> Watch {
+fn share(registry: &Registry, name: &str, standing: Standing) -> Share<Diary> {
     let share = registry.watch(name.into(), |diary, number| {
         diary.events.push(format!("open {name}"));
-        Ok(usize::try_from(number.0).unwrap())
+        Ok((usize::try_from(number.0).unwrap(), standing))
     });
-    share.unwrap().into_watch(())
+    share.unwrap()
+}
+
+fn open(registry: &Registry, name: &str) -> Watch {
+    share(registry, name, Standing::Open).into_watch(())
 }
 
 fn hinted(watch: &Watch) -> bool {
@@ -50,7 +54,7 @@ fn events(registry: &Registry) -> Vec<String> {
 }
 
 fn is_empty(registry: &Registry) -> bool {
-    registry.lock().channels().next().is_none()
+    registry.lock().is_empty()
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn a_broken_stream_wakes_everybody_once_and_they_still_watch() {
 #[test]
 fn a_channel_that_does_not_open_leaves_nothing_and_the_next_one_tries_again() {
     let registry = Registry::default();
-    let refused: Result<_> = registry.watch("a".into(), |_, _| Err(Error::unavailable("no")));
+    let refused: Result<Share<_>> = registry.watch("a".into(), |_, _| Err(Error::unavailable("no")));
     assert!(refused.is_err() && is_empty(&registry));
     let watch = open(&registry, "a");
     assert_eq!(events(&registry), ["open a"]);
@@ -111,6 +115,92 @@ fn who_comes_while_a_channel_closes_keeps_it() {
     let (name, number) = registry.lock().source.closing.pop().unwrap();
     registry.lock().forget(&name, number);
     assert!(is_empty(&registry));
+}
+
+#[tokio::test]
+async fn who_leaves_while_its_channel_opens_leaves_nothing() {
+    let registry = Registry::default();
+    for told in [false, true] {
+        let mut waiting = Box::pin(async {
+            share(&registry, "a", Standing::Opening).opened().await.unwrap().unwrap();
+            std::future::pending::<()>().await;
+        });
+        assert!(waiting.as_mut().now_or_never().is_none());
+        if told {
+            registry.lock().opened(&"a".into());
+        }
+        drop(waiting);
+        assert_eq!(events(&registry), ["open a".to_owned(), format!("left a {}", 1 + usize::from(told))]);
+        assert!(is_empty(&registry));
+    }
+    // One that goes leaves the others what they wait for.
+    let mut waiting = share(&registry, "a", Standing::Opening);
+    for _ in 0..60 {
+        assert!(share(&registry, "a", Standing::Opening).opened().now_or_never().is_none());
+    }
+    assert_eq!(registry.lock().watching("a"), 1);
+    assert_eq!(registry.lock().channels["a"].watchers.len(), 1, "nothing of those who went");
+    registry.lock().opened(&"a".into());
+    waiting.opened().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn all_who_wait_are_told_when_a_channel_is_open_and_later_ones_at_once() {
+    let registry = Registry::default();
+    let mut waiting: Vec<_> = (0..50).map(|_| share(&registry, "a", Standing::Opening)).collect();
+    registry.lock().answer(&"a".into(), &Ok(()));
+    waiting.pop().unwrap().opened().await.unwrap().unwrap();
+    assert!(share(&registry, "a", Standing::Open).waits(), "an answer to those who waited opened nothing");
+    registry.lock().opened(&"a".into());
+    assert!(!share(&registry, "a", Standing::Opening).waits());
+    for mut share in waiting {
+        share.opened().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_there_is_no_stream_who_waits_or_comes_is_told_and_who_watches_stays() {
+    let registry = Registry::default();
+    let (watch, mut waiting) = (open(&registry, "b"), share(&registry, "a", Standing::Opening));
+    registry.lock().all_failed(&Error::unavailable("cut"));
+    waiting.opened().await.unwrap().unwrap_err();
+    for name in ["a", "b"] {
+        share(&registry, name, Standing::Open).opened().await.unwrap().unwrap_err();
+    }
+    assert!(!registry.lock().failed(&"b".into(), &Error::unavailable("cut")), "no longer open");
+    // What is watched is opened again, in the order in which it came.
+    assert_eq!(registry.lock().reopen(), ["b", "a"].map(Arc::<str>::from));
+    let mut later = share(&registry, "b", Standing::Open);
+    assert!(later.waits());
+    registry.lock().opened(&"b".into());
+    later.opened().await.unwrap().unwrap();
+    registry.lock().hint("b");
+    assert!(hinted(&watch));
+    assert!(registry.lock().failed(&"b".into(), &Error::unavailable("cut")), "it was open");
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_anew_closes_nothing_that_it_never_had() {
+    let registry = Registry::default();
+    registry.lock().source.slow = true;
+    drop(open(&registry, "a"));
+    assert!(!is_empty(&registry) && !registry.lock().is_wanted());
+    assert!(registry.lock().reopen().is_empty());
+    assert!(registry.lock().is_empty());
+}
+
+#[tokio::test]
+async fn the_end_wakes_everybody_and_leaves_nobody() {
+    let registry = Registry::default();
+    let (watch, mut waiting) = (open(&registry, "a"), share(&registry, "b", Standing::Opening));
+    registry.lock().end();
+    assert!(hinted(&watch) && registry.lock().is_empty());
+    assert!(waiting.opened().await.is_none());
+    // Those of before don't take from one that comes later.
+    let _later = open(&registry, "a");
+    drop((watch, waiting));
+    assert_eq!(registry.lock().watching("a"), 1);
+    assert_eq!(events(&registry), ["open a", "open b", "open a"]);
 }
 
 #[test]
