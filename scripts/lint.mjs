@@ -2,6 +2,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { forbiddenIngredients } from './ingredients.mjs'
+import { mapFaults } from './map.mjs'
 import { installPackages } from './prepare.mjs'
 import { heading, main, root, run } from './run.mjs'
 
@@ -104,11 +106,8 @@ const gates = {
       [...dependencies('syncguard')].filter((name) => name.startsWith('napi')),
       'the core depends on'
     ),
-  'TLS by ring only': () =>
-    refuse(
-      [...dependencies('syncguard-node')].filter((name) => /^(aws-lc|openssl-sys)/.test(name)),
-      'banned'
-    ),
+  'licences, banned crates and their sources are those of deny.toml': () => refuse(forbiddenIngredients(), 'refused'),
+  "ARCHITECTURE.md's map is the tree": () => refuse(mapFaults(), 'the map'),
   'nothing but the engine pauses': () =>
     refuse(
       sourcesThatPause().filter((name) => !MAY_SLEEP.some((place) => place.test(name))),
