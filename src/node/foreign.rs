@@ -198,10 +198,10 @@ impl ForeignBackend {
         };
         ForeignBackend { queue, adapter, capabilities }
     }
+}
 
-    fn cannot<T>(&self) -> Result<T> {
-        Err(Error::internal("the engine asked a JavaScript backend for what it does not do"))
-    }
+fn cannot<T>() -> Result<T> {
+    Err(Error::internal("the engine asked a JavaScript backend for what it does not do"))
 }
 
 #[async_trait]
@@ -234,27 +234,27 @@ impl Backend for ForeignBackend {
     }
 
     async fn hand_over(&self, _: &HandOver<'_>) -> Result<HandedOver> {
-        self.cannot()
+        cannot()
     }
 
     async fn extend(&self, _: &Owner, _: Ttl) -> Result<Mutation<Timestamp>> {
-        self.cannot()
+        cannot()
     }
 
     async fn extend_many(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
-        owners.iter().map(|_| self.cannot()).collect()
+        owners.iter().map(|_| cannot()).collect()
     }
 
     async fn lookup(&self, _: LookupBy<'_>) -> Result<Option<Lease>> {
-        self.cannot()
+        cannot()
     }
 
     async fn is_locked(&self, _: &Key) -> Result<bool> {
-        self.cannot()
+        cannot()
     }
 
     async fn watch(&self, _: &Key) -> Result<Watch> {
-        self.cannot()
+        cannot()
     }
 
     async fn close(&self) -> Result<()> {

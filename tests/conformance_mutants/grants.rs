@@ -28,7 +28,7 @@ impl Broken {
             ttl: self.cut(original.ttl),
         };
         self.before_acquire(request).await;
-        let answer = match self.instead_of_acquire(request).await {
+        let answer = match self.instead_of_acquire(request) {
             Some(answer) => answer,
             None => self.inner.acquire(request).await,
         };
@@ -88,7 +88,7 @@ impl Broken {
     }
 
     /// The answer of a bug that does not ask the store.
-    async fn instead_of_acquire(&self, request: &AcquireRequest) -> Option<Result<Acquired>> {
+    fn instead_of_acquire(&self, request: &AcquireRequest) -> Option<Result<Acquired>> {
         let known = lock(&self.shared.leases).get(&request.lock_id).cloned();
         match self.bug {
             Bug::AcquireWritesNothing => {

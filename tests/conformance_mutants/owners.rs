@@ -52,7 +52,7 @@ impl Broken {
         match self.bug {
             Bug::ExtendManyAnswersBackwards => results.reverse(),
             Bug::ExtendManyDropsTheMissing => {
-                results.retain(|result| !matches!(result, Ok(Mutation::NotFound)))
+                results.retain(|result| !matches!(result, Ok(Mutation::NotFound)));
             }
             Bug::ExtendManyAnswersOneForNone if owners.is_empty() => results.push(Ok(Mutation::NotFound)),
             _ => {}

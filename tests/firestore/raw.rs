@@ -42,7 +42,7 @@ impl Raw {
         format!("{}/documents/{path}", self.database)
     }
 
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
+    fn request<T>(message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.metadata_mut().insert("authorization", "Bearer owner".parse().expect("a header"));
         request
@@ -56,8 +56,11 @@ impl Raw {
             ..Default::default()
         };
         let mut client = self.client.clone();
-        let mut replies =
-            client.batch_get_documents(self.request(message)).await.expect("the emulator reads").into_inner();
+        let mut replies = client
+            .batch_get_documents(Self::request(message))
+            .await
+            .expect("the emulator reads")
+            .into_inner();
         let reply = replies.message().await.expect("a reply").expect("one document");
         match reply.result {
             Some(proto::batch_get_documents_response::Result::Found(document)) => Some(
@@ -85,7 +88,7 @@ impl Raw {
     pub async fn transact(&self, path: &str, fields: &[(&str, ValueType)]) -> bool {
         let begin = proto::BeginTransactionRequest { database: self.database.clone(), ..Default::default() };
         let mut client = self.client.clone();
-        let Ok(begun) = client.begin_transaction(self.request(begin)).await else { return false };
+        let Ok(begun) = client.begin_transaction(Self::request(begin)).await else { return false };
         let transaction = begun.into_inner().transaction;
         let read = proto::BatchGetDocumentsRequest {
             database: self.database.clone(),
@@ -95,7 +98,7 @@ impl Raw {
             )),
             ..Default::default()
         };
-        let free = match client.batch_get_documents(self.request(read)).await {
+        let free = match client.batch_get_documents(Self::request(read)).await {
             Ok(replies) => match replies.into_inner().message().await {
                 Ok(Some(reply)) => {
                     matches!(reply.result, Some(proto::batch_get_documents_response::Result::Missing(_)))
@@ -106,7 +109,7 @@ impl Raw {
         };
         if !free {
             let rollback = proto::RollbackRequest { database: self.database.clone(), transaction };
-            let _ = client.rollback(self.request(rollback)).await;
+            let _ = client.rollback(Self::request(rollback)).await;
             return false;
         }
         let commit = proto::CommitRequest {
@@ -114,7 +117,7 @@ impl Raw {
             writes: vec![self.update(path, fields)],
             transaction,
         };
-        client.commit(self.request(commit)).await.is_ok()
+        client.commit(Self::request(commit)).await.is_ok()
     }
 
     fn update(&self, path: &str, fields: &[(&str, ValueType)]) -> proto::Write {
@@ -133,6 +136,6 @@ impl Raw {
             writes: vec![write],
             ..Default::default()
         };
-        self.client.clone().commit(self.request(message)).await.expect("the emulator writes");
+        self.client.clone().commit(Self::request(message)).await.expect("the emulator writes");
     }
 }

@@ -163,7 +163,7 @@ async fn somebody_idle_in_a_transaction_only_blocks_his_own_key() {
 }
 
 /// Stops or continues the server's processes.
-async fn signal(pids: &[i32], signal: Signal) {
+fn signal(pids: &[i32], signal: Signal) {
     for pid in pids {
         kill_process(Pid::from_raw(*pid).unwrap(), signal).unwrap();
     }
@@ -179,14 +179,14 @@ async fn a_frozen_server_is_unknown_in_time_and_leaves_no_hung_session() {
     let mine = "SELECT pid FROM pg_stat_activity WHERE application_name = 'syncguard'";
     let pids: Vec<i32> = client.query(mine, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     assert!(!pids.is_empty());
-    signal(&pids, Signal::STOP).await;
+    signal(&pids, Signal::STOP);
     let started = Instant::now();
     let error = backend.acquire(&request("b")).await.unwrap_err();
     assert_is(&error, Code::NetworkTimeout, true, Outcome::Unknown);
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     // The session that hung is given up: the next request gets another one, though the old is still frozen.
     take(&backend, "c").await;
-    signal(&pids, Signal::CONT).await;
+    signal(&pids, Signal::CONT);
 }
 
 #[tokio::test]

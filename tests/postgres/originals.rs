@@ -26,11 +26,11 @@ async fn rows_are_those_of_the_contract() {
     assert_eq!(row.get::<_, &str>("lock_id"), lease.lock_id.as_str());
     assert_eq!(row.get::<_, &str>("fence"), lease.fence.to_string());
     let times = (row.get::<_, i64>("acquired_at_ms"), row.get::<_, i64>("expires_at_ms"));
-    assert_eq!(times.0 as u64, lease.acquired_at.as_millis());
+    assert_eq!(u64::try_from(times.0).unwrap(), lease.acquired_at.as_millis());
     assert_eq!(times, (times.1 - 30_000, times.0 + 30_000));
     let row = client.query_one("SELECT * FROM syncguard_fence_counters", &[]).await.unwrap();
     assert_eq!(row.get::<_, &str>("fence_key"), format!("fence:{name}"));
-    assert_eq!(row.get::<_, i64>("fence") as u64, lease.fence.value());
+    assert_eq!(u64::try_from(row.get::<_, i64>("fence")).unwrap(), lease.fence.value());
     assert_eq!(row.get::<_, Option<&str>>("key_debug"), Some(name));
 }
 
@@ -39,7 +39,7 @@ async fn records_of_the_original_are_read_and_counted_on() {
     let server = server().await;
     let backend = backend(&server.url());
     let client = server.client().await;
-    let now = Timestamp::now().as_millis() as i64;
+    let now = i64::try_from(Timestamp::now().as_millis()).unwrap();
     client
         .execute(
             "INSERT INTO syncguard_locks VALUES ('a', 'AAAAAAAAAAAAAAAAAAAAAA', $1, $2, '000000000000001', 'a')",
@@ -157,7 +157,7 @@ async fn a_lock_that_the_original_is_changing_is_waited_for() {
             == 1
     })
     .await;
-    let now = Timestamp::now().as_millis() as i64;
+    let now = i64::try_from(Timestamp::now().as_millis()).unwrap();
     let insert =
         "INSERT INTO syncguard_locks VALUES ('a', 'BBBBBBBBBBBBBBBBBBBBBB', $1, $2, '000000000000001', 'a')";
     client.execute(insert, &[&(now + 60_000), &now]).await.unwrap();

@@ -161,7 +161,7 @@ async fn a_cluster_over_tls() {
         match backend.acquire(&request("a")).await {
             Ok(acquired) => break crate::granted(acquired),
             Err(error) => {
-                assert!(error.is_retryable() && start.elapsed() < Duration::from_secs(10), "{error:?}")
+                assert!(error.is_retryable() && start.elapsed() < Duration::from_secs(10), "{error:?}");
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

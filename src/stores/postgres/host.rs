@@ -66,7 +66,7 @@ impl Host {
         let (name, own_port) = if bare { (name, String::new()) } else { host_and_port(name)? };
         let port = parse_port(if own_port.is_empty() { port } else { &own_port })?;
         let address = address.filter(|address| !address.is_empty()).map(str::to_owned);
-        let name = if !name.is_empty() { name } else { address.as_deref().unwrap_or(DEFAULT_HOST) };
+        let name = if name.is_empty() { address.as_deref().unwrap_or(DEFAULT_HOST) } else { name };
         Ok(Host::Tcp { name: name.to_owned(), address, port })
     }
 

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use crate::lock::{Error, Fence, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_live};
 
 /// How long past its expiry a record is still live.
+#[allow(clippy::cast_possible_truncation, reason = "a second")]
 const TOLERANCE_MS: u64 = TIME_TOLERANCE.as_millis() as u64;
 
 /// The latest time that a record may hold: the last one that JavaScript's `Date` knows.

@@ -196,7 +196,7 @@ impl<const K: usize, const A: usize> Turn<K, A> {
                     match answer {
                         Value::Nil => job.leave(),
                         answer => {
-                            job.answer(Ok(Joined::Answered(Reply::Shared { now: now.clone(), answer })))
+                            job.answer(Ok(Joined::Answered(Reply::Shared { now: now.clone(), answer })));
                         }
                     }
                 }

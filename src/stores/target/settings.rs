@@ -68,7 +68,7 @@ impl Settings {
     }
 
     /// # Errors
-    /// `InvalidArgument` when it is there and no string. So do the other `take_` methods for their types.
+    /// `InvalidArgument` when it is there and no string.
     pub fn take_text(&mut self, name: &'static str) -> Result<Option<String>> {
         match self.take(name) {
             None => Ok(None),
@@ -78,6 +78,9 @@ impl Settings {
     }
 
     /// Certificates and keys: PEM text or bytes.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and neither.
     pub fn take_bytes(&mut self, name: &'static str) -> Result<Option<Vec<u8>>> {
         match self.take(name) {
             None => Ok(None),
@@ -88,6 +91,9 @@ impl Settings {
     }
 
     /// Takes a boolean.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and no boolean.
     pub fn take_flag(&mut self, name: &'static str) -> Result<Option<bool>> {
         match self.take(name) {
             None => Ok(None),
@@ -97,6 +103,9 @@ impl Settings {
     }
 
     /// What drivers take as a switch or as a word.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and neither.
     pub fn take_text_or_flag(&mut self, name: &'static str) -> Result<Option<Setting>> {
         match self.take(name) {
             Some(other @ (Setting::Number(_) | Setting::Bytes(_) | Setting::Other(_))) => {
@@ -107,6 +116,9 @@ impl Settings {
     }
 
     /// A time in whole milliseconds, 1 ms to 100 years.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and no such time.
     pub fn take_millis(&mut self, name: &'static str) -> Result<Option<Duration>> {
         match self.take(name) {
             None => Ok(None),
@@ -116,6 +128,9 @@ impl Settings {
     }
 
     /// The option `fenceRetentionMs` of every backend; without it counters stay for ever.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and no time in its range.
     pub fn take_fence_retention(&mut self) -> Result<Option<FenceRetention>> {
         let name = "fenceRetentionMs";
         match self.take(name) {
@@ -130,6 +145,9 @@ impl Settings {
     }
 
     /// A whole number in a range, bounds included.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and none.
     pub fn take_count(&mut self, name: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
         match self.take(name) {
             None => Ok(None),
@@ -140,6 +158,9 @@ impl Settings {
     }
 
     /// One of a few words; answers its index.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is there and none of them.
     pub fn take_choice(&mut self, name: &'static str, choices: &[&str]) -> Result<Option<usize>> {
         match self.take_text(name)? {
             None => Ok(None),
