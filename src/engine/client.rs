@@ -12,7 +12,7 @@ use super::environment::Environment;
 use super::hold::leases::Drained;
 use super::hold::{extend, keeper, release};
 use super::options::{AcquireOptions, ClientOptions};
-use super::shared::{Shared, closed, unanswered};
+use super::shared::{self, Shared, unanswered};
 use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
 
@@ -58,7 +58,7 @@ impl Client {
         options: AcquireOptions,
         cancel: Option<&CancellationToken>,
     ) -> Result<Acquired> {
-        self.check_open(cancel)?;
+        self.check(cancel)?;
         acquire::once(&self.shared, options, cancel).await
     }
 
@@ -73,7 +73,7 @@ impl Client {
         policy: &Policy,
         cancel: Option<&CancellationToken>,
     ) -> Result<Lease> {
-        self.check_open(cancel)?;
+        self.check(cancel)?;
         acquire::lock(&self.shared, options, policy, cancel).await
     }
 
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// As the store answered; unknown after a lost reply. A later call may then try again.
     pub async fn release(&self, lock_id: LockId, cancel: Option<&CancellationToken>) -> Result<Mutation<()>> {
-        self.check_open(cancel)?;
+        self.check(cancel)?;
         self.detached(release::release(Arc::clone(&self.shared), lock_id), cancel).await
     }
 
@@ -98,7 +98,7 @@ impl Client {
         only_if_held: bool,
         cancel: Option<&CancellationToken>,
     ) -> Result<Mutation<Timestamp>> {
-        self.check_open(cancel)?;
+        self.check(cancel)?;
         let call = extend::extend(Arc::clone(&self.shared), lock_id, ttl, only_if_held);
         self.detached(call, cancel).await
     }
@@ -167,14 +167,8 @@ impl Client {
         self.shared.leases.drain()
     }
 
-    fn check_open(&self, cancel: Option<&CancellationToken>) -> Result<()> {
-        if self.shared.closed.is_cancelled() {
-            return Err(closed());
-        }
-        match cancel {
-            Some(cancel) if cancel.is_cancelled() => Err(Error::aborted()),
-            _ => Ok(()),
-        }
+    fn check(&self, cancel: Option<&CancellationToken>) -> Result<()> {
+        shared::check(&self.shared, cancel)
     }
 
     /// What only reads has changed nothing, however it ends.
@@ -183,7 +177,7 @@ impl Client {
         cancel: Option<&CancellationToken>,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.check_open(cancel)?;
+        self.check(cancel)?;
         let limit = self.shared.options.operation_timeout;
         let call =
             async { tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(unanswered(limit))) };

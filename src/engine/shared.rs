@@ -87,7 +87,19 @@ impl Drop for Shared {
     }
 }
 
-/// Waits for the caller's abort or the end of the client; answers the error to end with.
+/// Whether it makes sense to go on.
+///
+/// # Errors
+/// `Aborted` when the caller has, `InvalidArgument` when the client was closed.
+pub(in crate::engine) fn check(shared: &Shared, cancel: Option<&CancellationToken>) -> Result<()> {
+    match cancel {
+        Some(cancel) if cancel.is_cancelled() => Err(Error::aborted()),
+        _ if shared.closed.is_cancelled() => Err(closed()),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the caller's abort or the end of the client; answers the error to end with, as [`check`].
 pub(in crate::engine) async fn ended(shared: &Shared, cancel: Option<&CancellationToken>) -> Error {
     let Some(cancel) = cancel else {
         shared.closed.cancelled().await;

@@ -17,7 +17,7 @@ use crate::engine::line::ticket::Ticket;
 use crate::engine::line::turn::{Strangers, Turn};
 use crate::engine::line::waiter::Granted;
 use crate::engine::observer::{Answer, Observed};
-use crate::engine::shared::{Shared, closed, timed_out};
+use crate::engine::shared::{Shared, check, timed_out};
 use crate::lock::{Code, Error, Result};
 
 /// The requests of one acquisition.
@@ -179,11 +179,7 @@ impl<'a> Asking<'a> {
 
     /// Whether it makes sense to go on.
     pub fn check(&self) -> Result<()> {
-        match self.cancel {
-            Some(cancel) if cancel.is_cancelled() => Err(Error::aborted()),
-            _ if self.shared.closed.is_cancelled() => Err(closed()),
-            _ => Ok(()),
-        }
+        check(self.shared, self.cancel)
     }
 
     /// The error at the end: the store's own where the last finished attempt failed, a timeout where none

@@ -21,8 +21,8 @@ use crate::engine::line::turn::{Strangers, Turn};
 use crate::engine::line::waiter::Granted;
 use crate::engine::observer::Observed;
 use crate::engine::options::{AcquireOptions, KeepPolicy};
-use crate::engine::shared::{Shared, closed, timed_out};
-use crate::lock::{Error, Lease, LockId, Result};
+use crate::engine::shared::{Shared, check, timed_out};
+use crate::lock::{Lease, LockId, Result};
 
 /// One attempt.
 pub(super) async fn once(
@@ -88,11 +88,7 @@ fn deliver(
     let Granted { lease, sent, turn } = granted;
     shared.leases.add(lease.clone(), request.ttl, sent, turn, keep);
     // Asked after it is in the table, so that whoever closes the client finds it there or here.
-    let error = match cancel {
-        Some(cancel) if cancel.is_cancelled() => Error::aborted(),
-        _ if shared.closed.is_cancelled() => closed(),
-        _ => return Ok(lease),
-    };
+    let Err(error) = check(shared, cancel) else { return Ok(lease) };
     shared.leases.remove(&lease.lock_id);
     undo::granted(shared, lease, observed);
     Err(error)
