@@ -1,6 +1,7 @@
 //! What a store must be able to do. Everything that takes time (retries, waiting, renewal, undo,
 //! deadlines) is the engine's.
 
+mod find;
 mod store_id;
 mod surroundings;
 mod warning;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use self::find::{BackendExt, Find, LookupBy, Page, Span};
 pub use self::store_id::{Part, StoreId};
 pub use self::surroundings::{OPERATION_TIMEOUT, Surroundings};
 pub use self::warning::{NoWarnings, Warning, Warnings};
@@ -47,12 +49,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Removes `owner`'s lease and wakes whoever waits for its key.
     async fn release(&self, owner: &Owner) -> Result<Mutation<()>>;
 
-    /// The live lease, or `None`. Writes nothing.
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>>;
-
-    /// Whether somebody holds the key. A backend with clean-up switched on may delete a record that
-    /// expired over two seconds ago; never a fence.
-    async fn is_locked(&self, key: &Key) -> Result<bool>;
+    /// Live leases: of a key, of a lock id, or of keys that begin alike, a page at a time. Writes nothing, except that a
+    /// backend with clean-up switched on may delete an expired record where it is asked by key; never a fence.
+    async fn find(&self, what: Find<'_>) -> Result<Page>;
 
     /// Subscribes to hints that `key` may be free. When this returns, no later hint is missed, except
     /// by a fault; a hint is never the truth. Only called where [`Capabilities::wakes`] is true.
@@ -187,15 +186,6 @@ pub struct HandedOver {
     pub others: Option<u32>,
     /// Where the turn went to others, whether this backend's own watchers hear of it, too.
     pub echo: bool,
-}
-
-/// What a lease is looked up by.
-#[derive(Clone, Copy, Debug)]
-pub enum LookupBy<'a> {
-    /// The lease on this key.
-    Key(&'a Key),
-    /// The lease with this lock id.
-    LockId(&'a LockId),
 }
 
 /// A subscription to hints about one key; dropping it ends the subscription.

@@ -22,6 +22,7 @@ mod close;
 mod extend;
 mod extend_many;
 mod fence;
+mod find;
 mod free_in;
 mod hand_over;
 mod is_locked;

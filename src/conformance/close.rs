@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::trial::{LONG, Trial, grant, refuse, request, still, ttl};
-use crate::backend::{HandOver, LookupBy, Owner, Yield};
+use crate::backend::{BackendExt, HandOver, LookupBy, Owner, Yield};
 use crate::lock::{Code, Result};
 
 pub(super) async fn makes_every_operation_an_invalid_argument(t: &Trial) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::trial::{
     CLOCK_SLACK, LONG, SHORT, Trial, by_key, extend, grant, is_locked, later, release, request, still,
 };
-use crate::backend::Mutation;
+use crate::backend::{BackendExt, Mutation};
 use crate::lock::Code;
 
 /// How long after its expiry a record may be deleted by clean-up.

@@ -1,7 +1,7 @@
 //! The rules of `lookup`.
 
 use super::trial::{LONG, Trial, by_id, by_key, extend, grant, release, same, still};
-use crate::backend::{LookupBy, Mutation};
+use crate::backend::{BackendExt, LookupBy, Mutation};
 use crate::lock::{Code, LockId};
 
 pub(super) async fn finds_by_key_and_lock_id_from_any_backend(t: &Trial) {

@@ -101,6 +101,13 @@ macro_rules! conformance_rules {
                 may_reach_the_limit
                 over_the_limit_fails_before_anything_is_written
             }
+            find {
+                finds_all_that_are_held_page_by_page
+                finds_by_the_beginning_of_the_users_key
+                finds_nothing_that_has_ended
+                leaves_out_what_cannot_be_read
+                finds_no_fence_and_no_reverse_mapping
+            }
             free_in {
                 is_what_is_left_of_the_lease
                 is_enough

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Fixture;
-use crate::backend::{AcquireRequest, Acquired, Backend, LookupBy, Mutation, Owner};
+use crate::backend::{AcquireRequest, Acquired, Backend, BackendExt, LookupBy, Mutation, Owner};
 use crate::lock::{Fence, Key, Lease, LockId, Timestamp, Ttl};
 
 /// A TTL that no rule outlives.

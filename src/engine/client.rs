@@ -13,7 +13,7 @@ use super::hold::leases::Drained;
 use super::hold::{extend, keeper, release};
 use super::options::{AcquireOptions, ClientOptions};
 use super::shared::{self, Shared, unanswered};
-use crate::backend::{Acquired, Backend, Capabilities, LookupBy, Mutation};
+use crate::backend::{Acquired, Backend, Capabilities, Find, LookupBy, Mutation, Page, Span};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
 
 /// A backend with everything that happens over time: what a user of locks calls.
@@ -112,7 +112,8 @@ impl Client {
         by: LookupBy<'_>,
         cancel: Option<&CancellationToken>,
     ) -> Result<Option<Lease>> {
-        self.read(cancel, self.shared.backend.lookup(by)).await
+        let found = self.read(cancel, self.shared.backend.find(by.into())).await?;
+        Ok(found.leases.into_iter().next())
     }
 
     /// Whether somebody holds the key.
@@ -120,7 +121,16 @@ impl Client {
     /// # Errors
     /// As the store answered.
     pub async fn is_locked(&self, key: &Key, cancel: Option<&CancellationToken>) -> Result<bool> {
-        self.read(cancel, self.shared.backend.is_locked(key)).await
+        let found = self.read(cancel, self.shared.backend.find(Find::Key { key, clean_up: true })).await?;
+        Ok(!found.leases.is_empty())
+    }
+
+    /// A page of the leases whose keys begin so.
+    ///
+    /// # Errors
+    /// As the store answered; `InvalidArgument` for a cursor that is none of this store's.
+    pub async fn list(&self, span: Span<'_>, cancel: Option<&CancellationToken>) -> Result<Page> {
+        self.read(cancel, self.shared.backend.find(Find::Prefix(span))).await
     }
 
     /// How long the lease is certainly still ours, by the local clock and without I/O; zero when it was

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use syncguard::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page,
     StoreId, TimeAuthority, Watch,
 };
 use syncguard::engine::Client;
@@ -245,11 +245,7 @@ impl Backend for ForeignBackend {
         owners.iter().map(|_| cannot()).collect()
     }
 
-    async fn lookup(&self, _: LookupBy<'_>) -> Result<Option<Lease>> {
-        cannot()
-    }
-
-    async fn is_locked(&self, _: &Key) -> Result<bool> {
+    async fn find(&self, _: Find<'_>) -> Result<Page> {
         cannot()
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use syncguard::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Watch,
+    AcquireRequest, Acquired, Backend, BackendExt, Capabilities, Find, HandOver, HandedOver, LookupBy,
+    Mutation, Owner, Page, Watch,
 };
 use syncguard::lock::{Fence, Key, Lease, LockId, Result, Timestamp, Ttl};
 use syncguard::stores::memory::{MemoryStore, ScriptedBackend};
@@ -131,12 +132,13 @@ impl Backend for Broken {
         self.broken_release(owner).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        self.broken_lookup(by).await
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        self.broken_is_locked(key).await
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        match what {
+            Find::Key { key, clean_up: true } => self.broken_look(key).await.map(Page::from),
+            Find::Key { key, .. } => self.broken_lookup(LookupBy::Key(key)).await.map(Page::from),
+            Find::LockId(id) => self.broken_lookup(LookupBy::LockId(id)).await.map(Page::from),
+            Find::Prefix(span) => self.broken_page(span).await,
+        }
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

@@ -1,7 +1,7 @@
-//! Bugs of lookup and is_locked.
+//! Bugs of `find`: lookup, is_locked, pages.
 
-use syncguard::backend::{Backend, LookupBy};
-use syncguard::lock::{Code, Key, Lease, Result};
+use syncguard::backend::{Backend, BackendExt, Find, LookupBy, Page, Span};
+use syncguard::lock::{Code, Error, Key, Lease, Result};
 
 use crate::Bug;
 use crate::broken::{Broken, lock, overdue};
@@ -42,23 +42,61 @@ impl Broken {
         })
     }
 
-    pub async fn broken_is_locked(&self, key: &Key) -> Result<bool> {
+    /// What `is_locked` asks.
+    pub async fn broken_look(&self, key: &Key) -> Result<Option<Lease>> {
         let key = &self.filed(key);
-        let locked = match self.inner.is_locked(key).await {
-            Err(error) if self.is(Bug::StartsAfreshOnInternal) && error.code() == Code::Internal => false,
-            locked => locked?,
+        let found = match self.inner.find(Find::Key { key, clean_up: true }).await {
+            Err(error) if self.is(Bug::StartsAfreshOnInternal) && error.code() == Code::Internal => None,
+            found => found?.leases.pop(),
         };
         match self.bug {
-            Bug::IsLockedIsAlwaysFalse => return Ok(false),
+            Bug::IsLockedIsAlwaysFalse => return Ok(None),
             Bug::NoTolerance => {
-                return Ok(self.holder(key).await.is_some_and(|lease| !overdue(&lease, self.now())));
+                return Ok(self.holder(key).await.filter(|lease| !overdue(lease, self.now())));
             }
-            Bug::LivesTooLong => return Ok(locked || self.lingering(key).is_some()),
-            Bug::IsLockedCleansUp if !locked => self.sweep(key).await,
-            Bug::CleanUpTakesTheFence if self.clean_up && !locked => self.store().set_fence(key, None),
+            Bug::LivesTooLong => return Ok(found.or_else(|| self.lingering(key))),
+            Bug::IsLockedCleansUp if found.is_none() => self.sweep(key).await,
+            Bug::CleanUpTakesTheFence if self.clean_up && found.is_none() => {
+                self.store().set_fence(key, None);
+            }
             _ => {}
         }
-        Ok(locked)
+        Ok(found)
+    }
+
+    pub async fn broken_page(&self, span: Span<'_>) -> Result<Page> {
+        let asked = match self.bug {
+            Bug::PageHasNoLimit => Span { limit: usize::MAX, ..span },
+            Bug::PageKnowsNoPrefix => Span { prefix: "", ..span },
+            Bug::PageBeginsAgain => Span { cursor: None, ..span },
+            _ => span,
+        };
+        let mut page = self.inner.find(Find::Prefix(asked)).await?;
+        match self.bug {
+            Bug::PageIsTheOnlyOne => page.cursor = None,
+            Bug::PageFindsTwice => page.leases.extend(page.leases.first().cloned()),
+            Bug::PageShowsWhatWas if page.leases.is_empty() && span.cursor.is_none() => {
+                page.leases.extend(lock(&self.shared.leases).values().next().cloned());
+            }
+            Bug::PageMindsTheUnreadable => {
+                for lease in lock(&self.shared.leases).values() {
+                    let spoiled = Key::new(&lease.key.as_str().replace("good", "bad")).ok();
+                    if spoiled.is_some_and(|key| key != lease.key) {
+                        return Err(Error::internal("a record can't be read"));
+                    }
+                }
+            }
+            Bug::PageShowsFences => {
+                let fences = page.leases.iter().filter_map(|lease| {
+                    let key = Key::new(&format!("fence:{}", lease.key.as_str())).ok()?;
+                    Some(Lease { key, ..lease.clone() })
+                });
+                let fences: Vec<Lease> = fences.collect();
+                page.leases.extend(fences);
+            }
+            _ => {}
+        }
+        Ok(page)
     }
 
     /// What was ever granted under the key or lock id.

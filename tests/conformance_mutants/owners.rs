@@ -1,6 +1,6 @@
 //! Bugs of extend, extend_many and release.
 
-use syncguard::backend::{AcquireRequest, Acquired, Backend, Mutation, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, BackendExt, Mutation, Owner};
 use syncguard::lock::{Lease, Result, TIME_TOLERANCE, Timestamp, Ttl, is_live};
 
 use crate::Bug;

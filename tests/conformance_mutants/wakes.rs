@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner, Watch};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Owner, Watch};
 use syncguard::lock::{Error, Key, Result};
 use tokio::sync::Notify;
 

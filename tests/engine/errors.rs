@@ -219,7 +219,7 @@ async fn what_only_reads_is_never_of_unknown_outcome() {
     let process = Process::on(&store());
     let (key, id) = (key("k"), LockId::mint());
     for fault in [|| Fault::Hang, || Fault::LoseReply, || Fault::Fail(unavailable().unknown())] {
-        for operation in [Operation::Lookup, Operation::Lookup, Operation::IsLocked] {
+        for operation in [Operation::Find; 3] {
             process.backend.script(operation, [fault()]);
         }
         let client = &process.client;
@@ -233,7 +233,7 @@ async fn what_only_reads_is_never_of_unknown_outcome() {
             assert!(!error.message().contains("unknown"), "{error}");
         }
     }
-    process.backend.script(Operation::Lookup, [Fault::Hang]);
+    process.backend.script(Operation::Find, [Fault::Hang]);
     let cancel = CancellationToken::new();
     let by = LookupBy::Key(&key);
     let (answer, ()) = tokio::join!(process.client.lookup(by, Some(&cancel)), async { cancel.cancel() });

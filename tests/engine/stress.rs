@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use syncguard::backend::{Backend, Mutation};
+use syncguard::backend::{BackendExt, Mutation};
 use syncguard::engine::{AcquireOptions, KeepPolicy, Policy, Wait};
 use syncguard::lock::{Code, Fence, Lease};
 use syncguard::stores::memory::{Fault, MemoryClock, MemoryStore, Operation};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncguard::backend::{Backend, LookupBy, Mutation, Part, StoreId};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Part, StoreId};
 use syncguard::engine::{
     AcquireOptions, Backoff, Client, ClientOptions, Environment, Jitter, KeepPolicy, Policy, Wait, queues_of,
 };

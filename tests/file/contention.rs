@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use syncguard::backend::{Backend, Mutation, Owner};
+use syncguard::backend::{Backend, BackendExt, Mutation, Owner};
 use syncguard::lock::Fence;
 use syncguard::stores::file::{FileBackend, FileFixture};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use syncguard::backend::{Backend, LookupBy};
+use syncguard::backend::{BackendExt, LookupBy};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
 use syncguard::local::file_lock::{HeldLeaseFile, LeaseFile, LeaseFileOptions, Record};
 use syncguard::local::instance::{OPERATION_TIMEOUT, guard_async};

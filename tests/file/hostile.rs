@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Code, Error, Key, Lease};
 use syncguard::stores::file::{FileBackend, FileFixture};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Lease, LockId};
 use syncguard::stores::file::{FileBackend, FileFixture};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard::backend::{Backend, Owner};
+use syncguard::backend::{Backend, BackendExt, Owner};
 use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, Process, grant, key, open, request, try_grant};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use syncguard::backend::{Acquired, Backend, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, BackendExt, Mutation, Owner};
 use syncguard::lock::Code;
 use syncguard::stores::file::FileFixture;
 

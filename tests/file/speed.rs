@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use syncguard::backend::{Backend, Owner};
+use syncguard::backend::{Backend, BackendExt, Owner};
 use syncguard::stores::file::FileFixture;
 
 use super::child::{LONG, grant, key, open, request, try_grant, ttl};

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::lock::Code;
 use syncguard::stores::file::FileFixture;
 

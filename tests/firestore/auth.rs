@@ -12,7 +12,7 @@ use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, Unpa
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use syncguard::backend::Backend;
+use syncguard::backend::{Backend, BackendExt};
 use syncguard::lock::{Code, Error, Result};
 use syncguard::stores::target::{Password, PasswordProvider, Secret};
 use syncguard::stores::target::{Setting, Target};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use syncguard::backend::{AcquireRequest, Acquired, Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Lease, Outcome, Result};
 use tokio::time::{Instant, timeout};
 

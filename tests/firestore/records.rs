@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Fence, LockId, Timestamp};
 use syncguard::stores::firestore::storage_keys;
 use syncguard::stores::target::Setting;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Part, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Part, Yield};
 use syncguard::lock::{Code, Lease, Outcome};
 
 use crate::gate::{Fault, Gate};

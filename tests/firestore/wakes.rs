@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Outcome};
 use tokio::time::timeout;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncguard::backend::{
-    AcquireRequest, Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Watch, Yield,
+    AcquireRequest, Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Watch, Yield,
 };
 use syncguard::lock::{Code, Error, Key, Lease, LockId, Outcome, TIME_TOLERANCE, Ttl};
 use syncguard::stores::memory::{Fault, MemoryClock, MemoryStore, Operation, ScriptedBackend};
@@ -59,7 +59,7 @@ async fn faults_come_one_a_call_and_in_order() {
     assert_eq!(backend.release(&lease.into()).await.expect("no fault here"), Mutation::Done(()));
     assert_eq!(backend.calls(Operation::Acquire), 4);
     assert_eq!(backend.calls(Operation::Release), 1);
-    assert_eq!(backend.calls(Operation::Lookup), 0);
+    assert_eq!(backend.calls(Operation::Find), 0);
     assert_eq!(backend.requests(), 5);
     backend.reset_calls();
     assert_eq!(backend.requests(), 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use syncguard::backend::{Acquired, Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment, Policy};
 use syncguard::lock::{Code, Outcome};
 use syncguard::stores::postgres::PostgresBackend;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncguard::backend::{Backend, HandOver, Owner, Yield};
+use syncguard::backend::{Backend, BackendExt, HandOver, Owner, Yield};
 use syncguard::lock::{Code, Fence, FenceRetention};
 use syncguard::stores::postgres::PostgresBackend;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use syncguard::backend::{Acquired, Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Acquired, Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::lock::{Code, Fence, Timestamp};
 use tokio_postgres::Client;
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncguard::backend::{Backend, HandOver, LookupBy, Owner, Yield};
+use syncguard::backend::{Backend, BackendExt, HandOver, LookupBy, Owner, Yield};
 use syncguard::engine::Wait;
 use syncguard::stores::postgres::PostgresBackend;
 use syncguard::stores::target::Setting;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use syncguard::backend::{AcquireRequest, Backend, Owner, Yield};
+use syncguard::backend::{AcquireRequest, Backend, BackendExt, Owner, Yield};
 use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvironment};
 use syncguard::lock::Code;
 use syncguard::stores::postgres::PostgresBackend;

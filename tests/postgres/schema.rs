@@ -1,6 +1,6 @@
 //! Making the tables: by many at once, beside those of others, with few rights.
 
-use syncguard::backend::{Backend, Owner};
+use syncguard::backend::{Backend, BackendExt, Owner};
 use syncguard::lock::Code;
 use syncguard::stores::postgres::{PostgresBackend, PostgresConfig};
 use syncguard::stores::target::Password;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::cmd;
-use syncguard::backend::{Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::conformance::Fixture;
 use syncguard::lock::{Code, Fence, Key, LockId};
 use syncguard::stores::redis::{RedisConfig, cluster_keys};

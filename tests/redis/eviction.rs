@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use syncguard::backend::{Backend, Surroundings, Warning, Warnings};
+use syncguard::backend::{Backend, BackendExt, Surroundings, Warning, Warnings};
 use syncguard::stores::redis::{RedisBackend, RedisConfig};
 use syncguard::stores::target::Password;
 use syncguard::stores::target::{Setting, Target};

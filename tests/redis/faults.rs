@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis::Commands;
-use syncguard::backend::{Backend, LookupBy, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Owner};
 use syncguard::lock::{Code, Outcome};
 use syncguard::stores::target::Setting;
 use tokio::io::AsyncWriteExt;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use syncguard::backend::Backend;
+use syncguard::backend::BackendExt;
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, Environment, KeepPolicy, Policy};
 use syncguard::lock::{Error, LockId};
 use tokio::runtime::Handle;

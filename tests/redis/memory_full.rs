@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Commands, cmd};
-use syncguard::backend::{Backend, HandOver, LookupBy, Mutation, Owner, Yield};
+use syncguard::backend::{Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment, Policy};
 use syncguard::lock::{Code, Lease, Result};
 use tokio::runtime::Handle;

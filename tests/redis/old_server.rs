@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, Weak};
 
-use syncguard::backend::{Backend, LookupBy, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Owner};
 use syncguard::lock::{Code, Error, Outcome};
 use syncguard::stores::target::Setting;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Commands;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Lease, LockId};
 use syncguard::stores::target::Setting;
 

@@ -1,7 +1,7 @@
 //! Records of the original library, records written by hand, and what is no record.
 
 use redis::Commands;
-use syncguard::backend::{Acquired, Backend, HandOver, LookupBy, Mutation, Owner, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, LockId};
 use syncguard::stores::target::Setting;
 

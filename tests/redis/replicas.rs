@@ -2,7 +2,7 @@
 
 use redis::Commands;
 use rustix::process::Signal;
-use syncguard::backend::{Acquired, Backend, HandOver, Mutation, Owner, Surroundings, Yield};
+use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, Mutation, Owner, Surroundings, Yield};
 use syncguard::lock::{Code, Error, Outcome};
 use syncguard::stores::redis::{RedisBackend, RedisConfig, cluster_keys};
 use syncguard::stores::target::Password;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use syncguard::backend::{Backend, HandOver, LookupBy, Owner, Yield};
+use syncguard::backend::{Backend, BackendExt, Find, HandOver, LookupBy, Owner, Span, Yield};
 use syncguard::lock::{Error, Result};
 use tokio::time::timeout;
 
@@ -66,6 +66,8 @@ async fn everything(server: &RedisServer) -> Result<()> {
     ours.extend(&Owner::from(lease.lock_id), ttl(9000)).await?;
     ours.lookup(LookupBy::Key(&key("a"))).await?;
     ours.lookup(LookupBy::LockId(&lease.lock_id)).await?;
+    let listed = ours.find(Find::Prefix(Span { prefix: "a", limit: 10, cursor: None })).await?;
+    assert_eq!(listed.leases.len(), 1);
     let (owner, next) = (Owner::from(lease), request("a"));
     let handed =
         ours.hand_over(&HandOver { owner: &owner, next: &next, yields: Yield::IfWatched { own: 1 } }).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::Commands;
-use syncguard::backend::{AcquireRequest, Acquired, Backend, LookupBy, Mutation, Owner};
+use syncguard::backend::{AcquireRequest, Acquired, Backend, BackendExt, LookupBy, Mutation, Owner};
 use syncguard::engine::{AcquireOptions, Client, ClientOptions, NoEnvironment};
 use syncguard::lock::{Code, Lease, LockId, Result};
 use syncguard::stores::redis::RedisBackend;

@@ -1,6 +1,6 @@
 //! Connections that ended while nobody used them: what surely was not sent is sent again on a new one.
 
-use syncguard::backend::{Backend, LookupBy, Owner};
+use syncguard::backend::{Backend, BackendExt, LookupBy, Owner};
 
 use crate::support::proxy::Proxy;
 use crate::support::redis_cluster::{RedisCluster, Sentinels};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::Commands;
-use syncguard::backend::{Backend, HandOver, Mutation, Owner, Yield};
+use syncguard::backend::{Backend, BackendExt, HandOver, Mutation, Owner, Yield};
 use syncguard::stores::target::Setting;
 use tokio::time::timeout;
 

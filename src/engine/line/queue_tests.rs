@@ -11,7 +11,7 @@ use super::place::Place;
 use super::queue::{hint_head, queues_of};
 use super::ticket::Ticket;
 use super::waiter::{Hint, Standing};
-use crate::backend::{AcquireRequest, Acquired, Backend};
+use crate::backend::{AcquireRequest, Acquired, BackendExt};
 use crate::engine::acquire::undo;
 use crate::engine::clock::Moment;
 use crate::engine::shared::Shared;

@@ -44,10 +44,10 @@ pub use fixture::FileFixture;
 use self::operations::Rules;
 use self::store::Store;
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page, Span,
     TimeAuthority, Watch,
 };
-use crate::lock::{Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{Key, Result, Timestamp, Ttl};
 
 /// A record that expired this long ago may be cleaned up.
 const CLEAN_UP_AFTER: Duration = Duration::from_secs(2);
@@ -124,22 +124,25 @@ impl Backend for FileBackend {
         self.store.change(&key, move |place| rules.release(place, &id)).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
         let rules = self.rules;
-        match by {
-            LookupBy::Key(key) => self.store.change(key, move |place| rules.lookup(place)).await,
-            LookupBy::LockId(id) => {
-                let Some(key) = self.store.key_of(&Owner::from(*id)).await? else { return Ok(None) };
-                let found = self.store.change(&key, move |place| rules.lookup(place)).await?;
-                Ok(found.filter(|lease| lease.lock_id == *id))
+        match what {
+            Find::Key { key, clean_up } => {
+                let clean_up = clean_up && self.cleanup_in_is_locked;
+                let after = clean_up.then_some(CLEAN_UP_AFTER);
+                self.store.change(key, move |place| rules.look(place, after)).await.map(Page::from)
+            }
+            Find::LockId(id) => {
+                let owner = Owner::from(*id);
+                let Some(key) = self.store.key_of(&owner).await? else { return Ok(Page::default()) };
+                let found = self.store.change(&key, move |place| rules.look(place, None)).await?;
+                Ok(found.filter(|lease| lease.lock_id == owner.lock_id).into())
+            }
+            Find::Prefix(Span { prefix, limit, cursor }) => {
+                let (prefix, after) = (prefix.to_owned(), cursor.unwrap_or_default().to_owned());
+                self.store.look(move |directory| rules.page(directory, &prefix, limit, &after)).await
             }
         }
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        let rules = self.rules;
-        let clean_up_after = self.cleanup_in_is_locked.then_some(CLEAN_UP_AFTER);
-        self.store.change(key, move |place| rules.is_locked(place, clean_up_after)).await
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

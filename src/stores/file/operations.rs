@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use super::clock::Now;
+use super::directory::Directory;
+use super::names::Kind;
 use super::place::Place;
-use super::record::{Holder, Record};
-use crate::backend::{AcquireRequest, Acquired, HandedOver, Mutation, Watch, Yield};
+use super::record::{self, Holder, Record};
+use crate::backend::{AcquireRequest, Acquired, HandedOver, Mutation, Page, Watch, Yield};
 use crate::local::process::{Liveness, ProcessId};
 use crate::lock::{Error, Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl};
+
+/// How often a record that can't be read is looked at before it counts as such.
+const LOOKS: u32 = 3;
 
 /// How a backend was configured.
 #[derive(Clone, Copy, Debug)]
@@ -108,19 +113,38 @@ impl Rules {
         self.owned(place, id, Now::read(), |_| place.free(id))
     }
 
-    pub(super) fn lookup(self, place: &Place) -> Result<Option<Lease>> {
+    /// The live lease. With `clean_up_after`, a record that expired longer ago than that is taken away.
+    pub(super) fn look(self, place: &Place, clean_up_after: Option<Duration>) -> Result<Option<Lease>> {
         let now = Now::read();
-        Ok(self.find(place, now)?.filter(|found| found.is_live).map(|found| found.record.lease(now)))
-    }
-
-    /// With `clean_up_after`, a record that expired longer ago than that is taken away.
-    pub(super) fn is_locked(self, place: &Place, clean_up_after: Option<Duration>) -> Result<bool> {
-        let now = Now::read();
-        let Some(Found { record, is_live }) = self.find(place, now)? else { return Ok(false) };
+        let Some(Found { record, is_live }) = self.find(place, now)? else { return Ok(None) };
         if !is_live && clean_up_after.is_some_and(|after| now.boot().since(record.deadline) > after) {
             place.free(&record.lease.lock_id)?;
         }
-        Ok(is_live)
+        Ok(is_live.then(|| record.lease(now)))
+    }
+
+    /// Live leases in the order of their files' names, which the cursor is one of. Without the OS locks: a record
+    /// that changes while it is read is a moment older, or not there.
+    pub(super) fn page(self, directory: &Directory, prefix: &str, limit: usize, after: &str) -> Result<Page> {
+        let failed = |error| directory.failed("", error);
+        let is_held = |name: &String| matches!(Kind::of(name), Some(Kind::Held(_)));
+        let mut names: Vec<String> = directory.dir.names().map_err(failed)?.filter(is_held).collect();
+        names.retain(|name| name.as_str() > after);
+        names.sort_unstable();
+        let (now, mut page) = (Now::read(), Page::default());
+        for name in names {
+            let Some(record) = read_beside(directory, &name) else { continue };
+            let fits = record.lease.key.as_str().starts_with(prefix) && record.is_live(now);
+            if !fits || self.is_orphaned(directory, &record)? {
+                continue;
+            }
+            if page.leases.len() == limit {
+                return Ok(page);
+            }
+            page.leases.push(record.lease(now));
+            page.cursor = Some(name);
+        }
+        Ok(Page { cursor: None, ..page })
     }
 
     pub(super) fn watch(self, place: &Place) -> Result<Watch> {
@@ -133,7 +157,9 @@ impl Rules {
 
     /// Has whoever waits here told when the process ends that holds the key.
     fn tell_of_death(self, place: &Place, record: &Record) {
-        if let Some(owner) = self.owner(place, record).filter(|owner| *owner != place.directory.process) {
+        if let Some(owner) =
+            self.owner(&place.directory, record).filter(|owner| *owner != place.directory.process)
+        {
             place.wakes.tell_of_death(place.names.stem(), owner);
         }
     }
@@ -156,21 +182,21 @@ impl Rules {
 
     fn find(self, place: &Place, now: Now) -> Result<Option<Found>> {
         let Some(record) = place.held()? else { return Ok(None) };
-        let is_live = record.is_live(now) && !self.is_orphaned(place, &record)?;
+        let is_live = record.is_live(now) && !self.is_orphaned(&place.directory, &record)?;
         Ok(Some(Found { record, is_live }))
     }
 
-    fn is_orphaned(self, place: &Place, record: &Record) -> Result<bool> {
-        match self.owner(place, record) {
-            Some(owner) if owner != place.directory.process => Ok(owner.is_alive()? == Liveness::Dead),
+    fn is_orphaned(self, directory: &Directory, record: &Record) -> Result<bool> {
+        match self.owner(directory, record) {
+            Some(owner) if owner != directory.process => Ok(owner.is_alive()? == Liveness::Dead),
             _ => Ok(false),
         }
     }
 
     /// The process with whose death the lease ends.
-    fn owner(self, place: &Place, record: &Record) -> Option<ProcessId> {
+    fn owner(self, directory: &Directory, record: &Record) -> Option<ProcessId> {
         let Holder { pid, start_time, pid_namespace } = record.owner.filter(|_| self.takes_over)?;
-        let boot_id = place.directory.process.boot_id.clone();
+        let boot_id = directory.process.boot_id.clone();
         Some(ProcessId { pid, start_time, boot_id, pid_namespace })
     }
 
@@ -197,6 +223,12 @@ impl Rules {
             owner: self.takes_over.then_some(holder),
         })
     }
+}
+
+/// The record under a name, while others may be changing it. The file that was opened may become one that is written
+/// over just then; what lies under the name by then is whole again.
+fn read_beside(directory: &Directory, name: &str) -> Option<Record> {
+    (0..LOOKS).find_map(|_| Record::parse(&directory.dir.read(name, record::LONGEST).ok()??))
 }
 
 /// What was granted after the caller had gone, because the disk hung meanwhile, is given back before anybody sees it.

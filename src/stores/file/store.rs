@@ -115,6 +115,15 @@ impl Store {
         Err(Error::unavailable("the directory of the locks was deleted while it was in use; try again"))
     }
 
+    /// Runs `look` on the directory as it is, on a thread that makes no changes: there may be many files.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Directory) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let directory = self.directory().await?;
+        self.waits.run(move || look(&directory)).await
+    }
+
     /// The key that an owner's lease is of; `None` when nobody has it.
     pub(super) async fn key_of(&self, owner: &Owner) -> Result<Option<Key>> {
         let directory = self.directory().await?;

@@ -13,12 +13,17 @@ use crate::lock::{Error, Fence, FenceRetention, Key, Lease, LockId, Result, Time
 pub(super) const LOCK_ID: &str = "lockId";
 const EXPIRES_AT: &str = "expiresAtMs";
 const ACQUIRED_AT: &str = "acquiredAtMs";
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 const FENCE: &str = "fence";
 const KEY_DEBUG: &str = "keyDebug";
 /// What a TTL policy goes by.
 const EXPIRE_AT: &str = "expireAt";
 pub(super) const LOCK_FIELDS: [&str; 5] = [LOCK_ID, EXPIRES_AT, ACQUIRED_AT, KEY, FENCE];
+
+/// The key of a lock's document, where it is a text.
+pub(super) fn key_of(document: &Document) -> Option<&str> {
+    Fields { document }.text(KEY)
+}
 
 /// Which state of a document somebody has seen: its update time, or that it was not there.
 #[derive(Clone, Copy, Debug, PartialEq)]

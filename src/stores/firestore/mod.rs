@@ -35,10 +35,10 @@ use self::connection::Server;
 use self::grants::Grants;
 use self::wake::Wakes;
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page,
     TimeAuthority, Watch,
 };
-use crate::lock::{Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{Key, Result, Timestamp, Ttl};
 
 /// Locks in Firestore. Expiries are written by the client's clock, corrected by every reply of the server
 /// ([`TimeAuthority::Client`]).
@@ -104,15 +104,12 @@ impl Backend for FirestoreBackend {
         self.release_one(owner).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        match by {
-            LookupBy::Key(key) => self.lookup_key(key).await,
-            LookupBy::LockId(lock_id) => self.lookup_id(lock_id).await,
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        match what {
+            Find::Key { key, clean_up } => self.find_key(key, clean_up).await.map(Page::from),
+            Find::LockId(lock_id) => self.find_id(lock_id).await.map(Page::from),
+            Find::Prefix(span) => self.page(span).await,
         }
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        self.is_key_locked(key).await
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

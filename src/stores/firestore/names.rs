@@ -1,11 +1,14 @@
 //! Where documents lie: full resource names from what a configuration says.
 
-use super::documents::LOCK_ID;
+use super::documents::{KEY, LOCK_ID};
 use super::proto::structured_query::field_filter::Operator;
 use super::proto::structured_query::filter::FilterType;
-use super::proto::structured_query::{CollectionSelector, FieldFilter, FieldReference, Filter, Projection};
-use super::proto::{RunQueryRequest, StructuredQuery, run_query_request};
+use super::proto::structured_query::{
+    CollectionSelector, Direction, FieldFilter, FieldReference, Filter, Order, Projection,
+};
+use super::proto::{Cursor, RunQueryRequest, StructuredQuery, run_query_request};
 use super::{documents, proto};
+use crate::backend::Span;
 use crate::lock::{self, Key, Limit, LockId, Result, StorageKeys};
 
 /// More documents under one lock id than this are not read: one is the rule, two are a mistake.
@@ -68,20 +71,32 @@ impl Names {
         Ok(Place { lock: self.locks.document(&ids.lock), fence: self.fences.document(&ids.fence) })
     }
 
-    /// Whoever carries this lock id.
-    pub(super) fn query(&self, lock_id: &LockId) -> RunQueryRequest {
-        let field = |name: &str| FieldReference { field_path: name.to_owned() };
-        let carries = FieldFilter {
-            field: Some(field(LOCK_ID)),
-            op: Operator::Equal.into(),
-            value: Some(documents::text(lock_id.as_str())),
+    /// Whoever carries this lock id; a handful at most.
+    pub(super) fn carriers(&self, lock_id: &LockId) -> RunQueryRequest {
+        let carries = filter(LOCK_ID, Operator::Equal, lock_id.as_str());
+        self.query(carries, StructuredQuery { limit: Some(MOST_DUPLICATES), ..StructuredQuery::default() })
+    }
+
+    /// Locks whose keys are the prefix or come after it, in the order of their keys. Those that begin with it come first.
+    pub(super) fn page(&self, span: Span<'_>) -> RunQueryRequest {
+        let by_key = Order { field: Some(field(KEY)), direction: Direction::Ascending.into() };
+        let after = |key: &str| Cursor { values: vec![documents::text(key)], before: false };
+        let pages = StructuredQuery {
+            order_by: vec![by_key],
+            start_at: span.cursor.map(after),
+            limit: Some(i32::try_from(span.limit).unwrap_or(i32::MAX)),
+            ..StructuredQuery::default()
         };
+        self.query(filter(KEY, Operator::GreaterThanOrEqual, span.prefix), pages)
+    }
+
+    /// Of locks, with the fields that locks have.
+    fn query(&self, filter: Filter, query: StructuredQuery) -> RunQueryRequest {
         let query = StructuredQuery {
             select: Some(Projection { fields: documents::LOCK_FIELDS.map(field).to_vec() }),
             from: vec![CollectionSelector { collection_id: self.locks.id.clone(), all_descendants: false }],
-            r#where: Some(Filter { filter_type: Some(FilterType::FieldFilter(carries)) }),
-            limit: Some(MOST_DUPLICATES),
-            ..StructuredQuery::default()
+            r#where: Some(filter),
+            ..query
         };
         RunQueryRequest {
             parent: self.locks.parent.clone(),
@@ -89,6 +104,15 @@ impl Names {
             ..RunQueryRequest::default()
         }
     }
+}
+
+fn field(name: &str) -> FieldReference {
+    FieldReference { field_path: name.to_owned() }
+}
+
+fn filter(name: &str, op: Operator, value: &str) -> Filter {
+    let filter = FieldFilter { field: Some(field(name)), op: op.into(), value: Some(documents::text(value)) };
+    Filter { filter_type: Some(FilterType::FieldFilter(filter)) }
 }
 
 impl Collection {

@@ -93,7 +93,7 @@ impl FirestoreBackend {
     /// The one document that carries a lock id and lies where its key belongs. Copies elsewhere, expired
     /// leftovers beside a live lease and what can't be read are not acted on.
     async fn find(&self, lock_id: &LockId) -> Result<Option<Stored>> {
-        let documents = self.server.find(lock_id).await?;
+        let documents = self.server.query(|names| names.carriers(lock_id)).await?;
         let names = self.server.names().await?;
         let now = self.server.clock.now();
         let (mut found, mut unreadable) = (Vec::new(), None);

@@ -3,12 +3,12 @@
 use super::connection::{Again, Server};
 use super::documents::Version;
 use super::error::{self, Request};
-use super::names;
+use super::names::{self, Names};
 use super::proto::batch_get_documents_response::Result as Got;
 use super::proto::{
-    BatchGetDocumentsRequest, BatchWriteRequest, CommitRequest, Document, Write, WriteResult,
+    BatchGetDocumentsRequest, BatchWriteRequest, CommitRequest, Document, RunQueryRequest, Write, WriteResult,
 };
-use crate::lock::{LockId, Result};
+use crate::lock::Result;
 
 /// What became of a change that depends on what was seen before.
 #[derive(Debug)]
@@ -68,12 +68,15 @@ impl Server {
         Ok(found)
     }
 
-    /// Documents that carry a lock id; a handful at most.
-    pub(super) async fn find(&self, lock_id: &LockId) -> Result<Vec<Document>> {
+    /// The documents that a query finds, in its order.
+    pub(super) async fn query(
+        &self,
+        query: impl Fn(&Names) -> RunQueryRequest + Sync,
+    ) -> Result<Vec<Document>> {
         let mut again = Again::default();
         'asked: loop {
             let mut call = self.call(Request::Query).await?;
-            let message = call.message(call.names.query(lock_id))?;
+            let message = call.message(query(&call.names))?;
             let mut replies = match call.client().run_query(message).await {
                 Ok(replies) => replies.into_inner(),
                 Err(status) => {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use super::config::MemoryConfig;
 use super::store::MemoryStore;
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Watch,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page, Watch,
 };
-use crate::lock::{Error, FenceRetention, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{Error, FenceRetention, Key, Result, Timestamp, Ttl};
 
 /// One view of a [`MemoryStore`], as a process has one of a server.
 #[derive(Debug)]
@@ -95,12 +95,8 @@ impl Backend for MemoryBackend {
         self.store_if_open()?.release(owner)
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        self.store_if_open()?.lookup(by)
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        self.store_if_open()?.is_locked(key, self.clean_up)
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        self.store_if_open()?.find(what, self.clean_up)
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

@@ -19,10 +19,8 @@ pub enum Operation {
     ExtendMany,
     /// `release`
     Release,
-    /// `lookup`
-    Lookup,
-    /// `is_locked`
-    IsLocked,
+    /// `find`
+    Find,
     /// `watch`
     Watch,
 }

@@ -11,9 +11,10 @@ use super::backend::MemoryBackend;
 use super::fault::{Fault, Operation};
 use super::store::MemoryStore;
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Watch,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page, Span,
+    Watch,
 };
-use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
 /// A [`MemoryBackend`] whose calls can be made to fail, hang or get lost, and are counted.
 #[derive(Debug)]
@@ -150,22 +151,28 @@ impl Backend for ScriptedBackend {
         self.call(Operation::Release, move |store| store.release(&owner)).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        match by {
-            LookupBy::Key(key) => {
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        let cleans_up = self.inner.cleans_up();
+        match what {
+            Find::Key { key, clean_up } => {
                 let key = key.clone();
-                self.call(Operation::Lookup, move |store| store.lookup(LookupBy::Key(&key))).await
+                let find =
+                    move |store: &MemoryStore| store.find(Find::Key { key: &key, clean_up }, cleans_up);
+                self.call(Operation::Find, find).await
             }
-            LookupBy::LockId(id) => {
+            Find::LockId(id) => {
                 let id = *id;
-                self.call(Operation::Lookup, move |store| store.lookup(LookupBy::LockId(&id))).await
+                self.call(Operation::Find, move |store| store.find(Find::LockId(&id), cleans_up)).await
+            }
+            Find::Prefix(Span { prefix, limit, cursor }) => {
+                let (prefix, cursor) = (prefix.to_owned(), cursor.map(str::to_owned));
+                let find = move |store: &MemoryStore| {
+                    let span = Span { prefix: &prefix, limit, cursor: cursor.as_deref() };
+                    store.find(Find::Prefix(span), cleans_up)
+                };
+                self.call(Operation::Find, find).await
             }
         }
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        let (key, clean_up) = (key.clone(), self.inner.cleans_up());
-        self.call(Operation::IsLocked, move |store| store.is_locked(&key, clean_up)).await
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::backend::{AcquireRequest, Acquired, LookupBy, Mutation, Owner};
+use crate::backend::{AcquireRequest, Acquired, Find, Mutation, Owner, Page, Span};
 use crate::lock::{
     Error, Fence, FenceRetention, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl, is_live,
 };
@@ -78,14 +78,30 @@ impl State {
         })
     }
 
-    pub fn lookup(&self, by: LookupBy<'_>, now: Timestamp) -> Result<Option<Lease>> {
-        match by {
-            LookupBy::Key(key) => Ok(self.live(key, now)?.cloned()),
-            LookupBy::LockId(id) => match self.keys.get(id) {
-                None => Ok(None),
-                Some(key) => Ok(self.live(key, now)?.cloned()),
+    pub fn find(&self, what: Find<'_>, now: Timestamp) -> Result<Page> {
+        match what {
+            Find::Key { key, .. } => Ok(self.live(key, now)?.cloned().into()),
+            Find::LockId(id) => match self.keys.get(id) {
+                None => Ok(Page::default()),
+                Some(key) => Ok(self.live(key, now)?.cloned().into()),
             },
+            Find::Prefix(span) => Ok(self.page(span, now)),
         }
+    }
+
+    /// In the order of their keys; the cursor is the last one.
+    fn page(&self, span: Span<'_>, now: Timestamp) -> Page {
+        let mut keys: Vec<&Key> = self.records.keys().collect();
+        keys.retain(|key| {
+            key.as_str().starts_with(span.prefix) && span.cursor.is_none_or(|after| key.as_str() > after)
+        });
+        keys.sort_unstable_by_key(|key| key.as_str());
+        let live = |key: &&Key| self.live(key, now).ok().flatten().cloned();
+        let mut leases: Vec<Lease> = keys.iter().filter_map(live).take(span.limit + 1).collect();
+        let more = leases.len() > span.limit;
+        leases.truncate(span.limit);
+        let last = leases.last().map(|lease| lease.key.as_str().to_owned());
+        Page { leases, cursor: last.filter(|_| more) }
     }
 
     pub fn clean_up(&mut self, key: &Key, now: Timestamp) {

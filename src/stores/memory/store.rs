@@ -11,10 +11,10 @@ use super::backend::MemoryBackend;
 use super::clock::MemoryClock;
 use super::state::State;
 use crate::backend::{
-    AcquireRequest, Acquired, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner, Part, StoreId,
+    AcquireRequest, Acquired, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page, Part, StoreId,
     TimeAuthority, Watch, Yield,
 };
-use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{FenceRetention, Key, Result, Timestamp, Ttl};
 use crate::stores::watchers::{Left, Number, Source, Standing, Watchers};
 
 /// The server's side: what is stored, its clock, and who waits for a hint. Clones are the same store.
@@ -160,19 +160,16 @@ impl MemoryStore {
         Ok(unit(&released))
     }
 
-    pub(super) fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        let state = self.state();
-        state.lookup(by, self.now())
-    }
-
-    pub(super) fn is_locked(&self, key: &Key, clean_up: bool) -> Result<bool> {
+    pub(super) fn find(&self, what: Find<'_>, cleans_up: bool) -> Result<Page> {
         let mut state = self.state();
         let now = self.now();
-        let locked = state.lookup(LookupBy::Key(key), now)?.is_some();
-        if clean_up {
+        let page = state.find(what, now)?;
+        if let Find::Key { key, clean_up: true } = what
+            && cleans_up
+        {
             state.clean_up(key, now);
         }
-        Ok(locked)
+        Ok(page)
     }
 
     pub(super) fn watch(&self, view: u64, key: &Key) -> Result<Watch> {

@@ -55,10 +55,10 @@ use self::record::{Stored, column};
 use self::statements::{Sql, Statements};
 use self::wake::Wakes;
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page, Span,
     TimeAuthority, Watch, Yield,
 };
-use crate::lock::{Error, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
 /// Locks in PostgreSQL. The server's clock decides ([`TimeAuthority::Server`]).
 pub struct PostgresBackend {
@@ -131,6 +131,26 @@ impl PostgresBackend {
         .await
     }
 
+    /// In the order of their keys; the cursor is the last one.
+    async fn page(&self, span: Span<'_>) -> Result<Page> {
+        let (prefix, after) = (span.prefix.to_owned(), span.cursor.unwrap_or_default().to_owned());
+        let limit = i64::try_from(span.limit).unwrap_or(i64::MAX);
+        let pool = self.pool.clone();
+        let rows = Detached::new(async move {
+            let parameters: [&(dyn ToSql + Sync); 3] = [&prefix, &after, &limit];
+            let rows = with_connection!(pool, None, |connection| connection.run(Sql::List, &parameters));
+            rows.map_err(|failure| failure.error)
+        })
+        .await?;
+        let cursor = match rows.last() {
+            Some(last) if rows.len() >= span.limit => Some(column::<&str>(last, "key")?.to_owned()),
+            _ => None,
+        };
+        let stored = rows.iter().filter_map(|row| Stored::read(row).ok());
+        let leases = stored.filter(Stored::is_live).map(|stored| stored.lease).collect();
+        Ok(Page { leases, cursor })
+    }
+
     async fn stored(&self, sql: Sql, parameter: &str) -> Result<Option<Stored>> {
         let rows = self.query(sql, parameter.to_owned()).await?;
         rows.first().map(Stored::read).transpose()
@@ -181,21 +201,24 @@ impl Backend for PostgresBackend {
         self.releases.submit(Release(owner.lock_id)).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        let stored = match by {
-            LookupBy::Key(key) => self.stored(Sql::LookUpKey, &storage_keys(key)?.lock).await?,
-            LookupBy::LockId(id) => self.stored(Sql::LookUpId, id.as_str()).await?,
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        let stored = match what {
+            Find::Key { key, clean_up } => {
+                let name = storage_keys(key)?.lock;
+                let stored = self.stored(Sql::LookUpKey, &name).await?;
+                if let Some(stored) = &stored
+                    && clean_up
+                    && self.cleanup_in_is_locked
+                    && stored.expired_for() > clean_up::AGE
+                {
+                    Cleaner::remove(&self.pool, name, stored.lease.lock_id);
+                }
+                stored
+            }
+            Find::LockId(id) => self.stored(Sql::LookUpId, id.as_str()).await?,
+            Find::Prefix(span) => return self.page(span).await,
         };
-        Ok(stored.filter(Stored::is_live).map(|stored| stored.lease))
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        let name = storage_keys(key)?.lock;
-        let Some(stored) = self.stored(Sql::LookUpKey, &name).await? else { return Ok(false) };
-        if self.cleanup_in_is_locked && stored.expired_for() > clean_up::AGE {
-            Cleaner::remove(&self.pool, name, stored.lease.lock_id);
-        }
-        Ok(stored.is_live())
+        Ok(stored.filter(Stored::is_live).map(|stored| stored.lease).into())
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

@@ -117,6 +117,19 @@ impl Cluster {
         self.0.link(&address)
     }
 
+    /// The links to all nodes that hold slots, in the order of their addresses.
+    pub(super) async fn masters(&self) -> Result<Vec<Link>> {
+        // Whoever knows the master of one slot has read the map.
+        self.master_of(0).await?;
+        let mut addresses: Vec<Address> = match &self.0.known().map {
+            Some(map) => map.masters().cloned().collect(),
+            None => Vec::new(),
+        };
+        addresses.sort_by_cached_key(ToString::to_string);
+        addresses.dedup();
+        addresses.iter().map(|address| self.0.link(address)).collect()
+    }
+
     pub(super) fn close(&self) {
         let links: Vec<Link> = {
             let mut known = self.0.known();

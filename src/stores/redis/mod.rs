@@ -12,6 +12,7 @@ mod endpoint;
 mod error;
 mod eviction;
 mod link;
+mod listing;
 mod names;
 mod operations;
 mod pointer;
@@ -47,10 +48,10 @@ use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
 use self::server::Server;
 use self::together::{Shared, Together};
 use crate::backend::{
-    AcquireRequest, Acquired, Backend, Capabilities, HandOver, HandedOver, LookupBy, Mutation, Owner,
+    AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page,
     TimeAuthority, Watch,
 };
-use crate::lock::{FenceRetention, Key, Lease, Result, Timestamp, Ttl};
+use crate::lock::{FenceRetention, Key, Result, Timestamp, Ttl};
 
 /// Locks in Redis. The server's clock decides ([`TimeAuthority::Server`]).
 #[derive(Debug)]
@@ -140,15 +141,12 @@ impl Backend for RedisBackend {
         self.release_one(owner).await
     }
 
-    async fn lookup(&self, by: LookupBy<'_>) -> Result<Option<Lease>> {
-        match by {
-            LookupBy::Key(key) => self.lookup_key(key).await,
-            LookupBy::LockId(id) => self.lookup_id(id).await,
+    async fn find(&self, what: Find<'_>) -> Result<Page> {
+        match what {
+            Find::Key { key, clean_up } => self.find_key(key, clean_up).await.map(Page::from),
+            Find::LockId(id) => self.find_id(id).await.map(Page::from),
+            Find::Prefix(span) => self.page(span).await,
         }
-    }
-
-    async fn is_locked(&self, key: &Key) -> Result<bool> {
-        self.is_key_locked(key).await
     }
 
     async fn watch(&self, key: &Key) -> Result<Watch> {

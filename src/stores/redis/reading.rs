@@ -14,12 +14,25 @@ use crate::lock::{Key, Lease, LockId, Result, Timestamp, is_live};
 const CLEAN_UP_AFTER: Duration = Duration::from_secs(2);
 
 impl RedisBackend {
-    pub(super) async fn lookup_key(&self, key: &Key) -> Result<Option<Lease>> {
+    pub(super) async fn find_key(&self, key: &Key, clean_up: bool) -> Result<Option<Lease>> {
         let lock = self.names.place(key)?.lock;
-        Ok(self.read(&lock).await?.and_then(|found| found.is_live().then_some(found.lease)))
+        let Some(found) = self.read(&lock).await? else { return Ok(None) };
+        if found.is_live() {
+            return Ok(Some(found.lease));
+        }
+        let clean_up = clean_up && self.cleanup_in_is_locked;
+        if clean_up && found.now.since(found.lease.expires_at) > CLEAN_UP_AFTER {
+            let index = self.names.index(&found.lease.lock_id)?;
+            let keys = [lock.as_str(), &index];
+            let keys = if self.names.index_is_beside_lock() { &keys[..] } else { &keys[..1] };
+            if let Ok(stored) = std::str::from_utf8(&found.stored) {
+                self.server.eval(Call { script: &CLEAN_UP, keys, args: &[stored] }).await?;
+            }
+        }
+        Ok(None)
     }
 
-    pub(super) async fn lookup_id(&self, id: &LockId) -> Result<Option<Lease>> {
+    pub(super) async fn find_id(&self, id: &LockId) -> Result<Option<Lease>> {
         if !self.names.index_is_beside_lock() {
             let Some(lock) = self.locate(id).await? else { return Ok(None) };
             return Ok(self.read(&lock).await?.and_then(|found| found.live_under(id)));
@@ -35,21 +48,6 @@ impl RedisBackend {
             _ => return Err(self.strange(&reply)),
         };
         Ok(found.live_under(id))
-    }
-
-    pub(super) async fn is_key_locked(&self, key: &Key) -> Result<bool> {
-        let lock = self.names.place(key)?.lock;
-        let Some(found) = self.read(&lock).await? else { return Ok(false) };
-        let live = found.is_live();
-        if !live && self.cleanup_in_is_locked && found.now.since(found.lease.expires_at) > CLEAN_UP_AFTER {
-            let index = self.names.index(&found.lease.lock_id)?;
-            let keys = [lock.as_str(), &index];
-            let keys = if self.names.index_is_beside_lock() { &keys[..] } else { &keys[..1] };
-            if let Ok(stored) = std::str::from_utf8(&found.stored) {
-                self.server.eval(Call { script: &CLEAN_UP, keys, args: &[stored] }).await?;
-            }
-        }
-        Ok(live)
     }
 
     /// The record at a lock and the server's time, in one trip.
@@ -71,7 +69,7 @@ impl RedisBackend {
         }
     }
 
-    fn found(&self, lock: &str, stored: &Value, seconds: &Value, micros: &Value) -> Result<Found> {
+    pub(super) fn found(&self, lock: &str, stored: &Value, seconds: &Value, micros: &Value) -> Result<Found> {
         let Value::BulkString(stored) = stored else { return Err(self.bad_record(lock)) };
         let lease = record::parse(stored).ok_or_else(|| self.bad_record(lock))?;
         let (Some(seconds), Some(micros)) = (whole(seconds), whole(micros)) else {
@@ -83,14 +81,14 @@ impl RedisBackend {
 }
 
 /// A record, and the server's time when it was read.
-struct Found {
-    lease: Lease,
+pub(super) struct Found {
+    pub(super) lease: Lease,
     now: Timestamp,
     stored: Vec<u8>,
 }
 
 impl Found {
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         is_live(self.lease.expires_at, self.now)
     }
 

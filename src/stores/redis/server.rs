@@ -50,6 +50,14 @@ impl Server {
         }
     }
 
+    /// Every server that holds keys, always in the same order as long as there are the same ones.
+    pub(super) async fn masters(&self) -> Result<Vec<Link>> {
+        match &self.way {
+            Way::Single(link) => Ok(vec![link.clone()]),
+            Way::Cluster(cluster) => cluster.masters().await,
+        }
+    }
+
     /// Whether nobody here hears of a key that is freed.
     pub(super) async fn is_without_pushes(&self, key: &str) -> bool {
         let link = self.link(key).await.ok();
