@@ -145,6 +145,17 @@ pub enum Mutation<T> {
     NotFound,
 }
 
+impl<T> Mutation<T> {
+    /// The same with another value, where it was made.
+    pub fn map<U>(self, done: impl FnOnce(T) -> U) -> Mutation<U> {
+        match self {
+            Mutation::Done(value) => Mutation::Done(done(value)),
+            Mutation::Expired => Mutation::Expired,
+            Mutation::NotFound => Mutation::NotFound,
+        }
+    }
+}
+
 /// A release and the next attempt on the same key, in one step.
 #[derive(Debug)]
 pub struct HandOver<'a> {

@@ -18,6 +18,8 @@ use crate::lock::{Error, Result};
 const IDLE: Duration = Duration::from_secs(10);
 /// What more than so many callers want done at once waits with the callers, who may give up.
 const MOST_JOBS: usize = 1024;
+/// How many threads read in one directory: a second one, so that what hangs once holds up nobody else.
+const FEW_READERS: usize = 2;
 /// From so many on, crews that nobody uses are dismissed when another is made.
 const FEW: usize = 64;
 
@@ -63,6 +65,19 @@ impl Crew {
         }
         let crew = crews.entry((purpose, directory.to_owned())).or_insert_with(|| Arc::new(Crew::new(most)));
         Arc::clone(crew)
+    }
+
+    /// Has something small read that lies at `path`, or wherever the system looks for it, and answers it.
+    ///
+    /// # Errors
+    /// As [`Crew::run`].
+    pub(crate) async fn read<T: Send + 'static>(
+        purpose: &'static str,
+        path: Option<&Path>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        Crew::of(purpose, directory, FEW_READERS).run(|| Ok(read())).await
     }
 
     /// Has `work` done and answers its result. Where the caller has gone meanwhile, the result is dropped on the

@@ -20,7 +20,7 @@ export type {
   LeaseRecord,
   MaybeCancel,
   Settlement,
-  SingleInstance,
+  Guard,
 } from "../native.cjs";
 
 export const native = loadAddon<typeof addon>(() => require("../native.cjs"), require("../package.json"));

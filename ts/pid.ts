@@ -5,7 +5,7 @@ import { claims, here, hold, letGo } from "./environment.js";
 import { errorOf, invalid, isFailure, type LockError, unwrap } from "./errors.js";
 import { quietly } from "./signals.js";
 import { describe } from "./targets/target.js";
-import type { SingleInstance } from "./native.js";
+import type { Guard } from "./native.js";
 
 /** How `guard` went: nobody was there, a dead instance's claim was replaced, or another instance lives. */
 export type GuardState = "OK" | "OK_STALE_LOCK_REMOVED" | "CONFIRMED_TO_NOT_START";
@@ -30,12 +30,12 @@ export interface GuardHandle extends AsyncDisposable {
   cleanup: GuardCleanup;
 }
 
-function keep(claim: SingleInstance): void {
+function keep(claim: Guard): void {
   claims.add(claim);
   hold();
 }
 
-function letBe(claim: SingleInstance): void {
+function letBe(claim: Guard): void {
   if (claims.delete(claim)) letGo();
 }
 

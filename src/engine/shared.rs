@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::environment::Environment;
 use super::hold::leases::Leases;
-use super::line::place::Place;
+use super::line::store_key::StoreKey;
 use super::observer::Observed;
 use super::options::ClientOptions;
 use crate::backend::{AcquireRequest, Backend};
@@ -66,8 +66,8 @@ impl Shared {
     }
 
     /// A key of this client's store.
-    pub fn place(&self, key: &Key) -> Place {
-        Place { store: self.backend.capabilities().store.clone(), key: key.clone() }
+    pub fn place(&self, key: &Key) -> StoreKey {
+        StoreKey { store: self.backend.capabilities().store.clone(), key: key.clone() }
     }
 
     /// Runs something in the background that `close` waits for.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{Env, ObjectFinalize, Unknown};
 use napi_derive::napi;
 
-use crate::completion::Queue;
+use crate::completion::Completions;
 use crate::foreign::reply;
 use crate::raw::Value;
 
 /// What everything of a copy hangs on.
 #[napi(custom_finalize)]
 pub struct Attachment {
-    pub(crate) queue: Arc<Queue>,
+    pub(crate) queue: Arc<Completions>,
 }
 
 impl ObjectFinalize for Attachment {
@@ -27,7 +27,7 @@ impl ObjectFinalize for Attachment {
 /// leads to all of the copy: who attaches keeps it for as long as the attachment.
 #[napi(ts_args_type = "dispatch: Dispatch, worker: boolean")]
 pub fn attach(dispatch: Unknown<'_>, worker: bool) -> Attachment {
-    Attachment { queue: Queue::attach(Value::from(&dispatch), worker) }
+    Attachment { queue: Completions::attach(Value::from(&dispatch), worker) }
 }
 
 #[napi]

@@ -11,10 +11,10 @@ use syncguard::engine::{AcquireOptions, Client as Engine, Observer};
 use syncguard::lock::Result;
 use tokio_util::sync::CancellationToken;
 
-use crate::completion::{ClientSlot, Queue};
+use crate::completion::{ClientSlot, Completions};
 use crate::observer::ForeignObserver;
-use crate::outcome::Outcome;
 use crate::raw::{self, Value, make_flag, make_number, make_object, make_text};
+use crate::returned::Returned;
 use crate::settings;
 
 /// Ends one call early.
@@ -43,13 +43,13 @@ pub(crate) fn token(cancel: &MaybeCancel<'_>) -> Option<CancellationToken> {
 
 #[napi]
 pub struct Client {
-    queue: Arc<Queue>,
+    queue: Arc<Completions>,
     slot: Arc<ClientSlot>,
     dispose_timeout: Option<Duration>,
 }
 
 impl Client {
-    pub fn new(queue: Arc<Queue>, engine: Engine, dispose_timeout: Option<Duration>) -> Client {
+    pub fn new(queue: Arc<Completions>, engine: Engine, dispose_timeout: Option<Duration>) -> Client {
         let slot = Arc::new(ClientSlot(engine));
         queue.adopt(&slot);
         Client { queue, slot, dispose_timeout }
@@ -60,14 +60,14 @@ impl Client {
     }
 
     /// A promise of the call's outcome; arguments that can't be read settle it at once.
-    fn promise<F: Future<Output = Outcome> + Send + 'static>(
+    fn promise<F: Future<Output = Returned> + Send + 'static>(
         &self,
         env: sys::napi_env,
         call: Result<F>,
     ) -> Value {
         match call {
             Ok(call) => self.queue.promise(env, call),
-            Err(error) => Queue::settled(env, &Outcome::Failed(error)),
+            Err(error) => Completions::settled(env, &Returned::Failed(error)),
         }
     }
 }
@@ -101,7 +101,7 @@ impl Client {
                 Ok(key) => engine.is_locked(&key, None).await,
                 Err(error) => Err(error),
             };
-            Outcome::of(checked, |_| Outcome::Nothing)
+            Returned::of(checked, |_| Returned::Nothing)
         };
         self.queue.promise(env.raw(), call)
     }
@@ -117,7 +117,7 @@ impl Client {
     ) -> Value {
         let (cancel, engine) = (token(&cancel), self.engine());
         let call = acquire_options(&key, &ttl_ms, &keep).map(|options| async move {
-            Outcome::of(engine.acquire(options, cancel.as_ref()).await, Outcome::acquired)
+            Returned::of(engine.acquire(options, cancel.as_ref()).await, Returned::acquired)
         });
         self.promise(key.value().env, call)
     }
@@ -138,14 +138,13 @@ impl Client {
         // Made in any case: TypeScript hears when it goes.
         let observer =
             observer.map(|slot| Arc::new(ForeignObserver { queue: Arc::clone(&self.queue), slot }));
-        let call =
-            acquire_options(&key, &ttl_ms, &keep).and_then(|mut options| {
-                options.observer = observer.map(|observer| observer as Arc<dyn Observer>);
-                let policy = settings::policy(Value::from(&acquisition))?;
-                Ok(async move {
-                    Outcome::of(engine.lock(options, &policy, cancel.as_ref()).await, Outcome::Granted)
-                })
-            });
+        let call = acquire_options(&key, &ttl_ms, &keep).and_then(|mut options| {
+            options.observer = observer.map(|observer| observer as Arc<dyn Observer>);
+            let policy = settings::policy(Value::from(&acquisition))?;
+            Ok(async move {
+                Returned::of(engine.lock(options, &policy, cancel.as_ref()).await, Returned::Granted)
+            })
+        });
         self.promise(key.value().env, call)
     }
 
@@ -153,7 +152,7 @@ impl Client {
     pub fn release(&self, cancel: MaybeCancel<'_>, lock_id: Unknown<'_>) -> Value {
         let (cancel, engine) = (token(&cancel), self.engine());
         let call = raw::lock_id(Value::from(&lock_id)).map(|lock_id| async move {
-            Outcome::of(engine.release(lock_id, cancel.as_ref()).await, Outcome::Released)
+            Returned::of(engine.release(lock_id, cancel.as_ref()).await, Returned::Released)
         });
         self.promise(lock_id.value().env, call)
     }
@@ -171,7 +170,7 @@ impl Client {
             let ttl = settings::ttl(Value::from(&ttl_ms))?;
             Ok(async move {
                 let result = engine.extend(lock_id, ttl, only_if_held, cancel.as_ref()).await;
-                Outcome::of(result, Outcome::Extended)
+                Returned::of(result, Returned::Extended)
             })
         });
         self.promise(lock_id.value().env, call)
@@ -181,7 +180,7 @@ impl Client {
     pub fn is_locked(&self, cancel: MaybeCancel<'_>, key: Unknown<'_>) -> Value {
         let (cancel, engine) = (token(&cancel), self.engine());
         let call = raw::key(Value::from(&key)).map(|key| async move {
-            Outcome::of(engine.is_locked(&key, cancel.as_ref()).await, Outcome::Flag)
+            Returned::of(engine.is_locked(&key, cancel.as_ref()).await, Returned::Flag)
         });
         self.promise(key.value().env, call)
     }
@@ -198,12 +197,12 @@ impl Client {
         let value = Value::from(&value);
         if by == "key" {
             let call = raw::key(value).map(|key| async move {
-                Outcome::of(engine.lookup(LookupBy::Key(&key), cancel.as_ref()).await, Outcome::Found)
+                Returned::of(engine.lookup(LookupBy::Key(&key), cancel.as_ref()).await, Returned::Found)
             });
             return self.promise(env, call);
         }
         let call = raw::lock_id(value).map(|lock_id| async move {
-            Outcome::of(engine.lookup(LookupBy::LockId(&lock_id), cancel.as_ref()).await, Outcome::Found)
+            Returned::of(engine.lookup(LookupBy::LockId(&lock_id), cancel.as_ref()).await, Returned::Found)
         });
         self.promise(env, call)
     }
@@ -218,7 +217,7 @@ impl Client {
     #[napi(ts_return_type = "Promise<null | Failure>")]
     pub fn close(&self, env: Env) -> Value {
         let engine = self.engine();
-        let call = async move { Outcome::of(engine.close().await, |()| Outcome::Nothing) };
+        let call = async move { Returned::of(engine.close().await, |()| Returned::Nothing) };
         self.queue.promise(env.raw(), call)
     }
 }

@@ -19,13 +19,13 @@ use syncguard::lock::{Error, LockId};
 
 use crate::foreign::{Calls, ForeignLeases};
 use crate::linger::UnderWay;
-use crate::outcome::{Outcome, failure};
 use crate::raw::{Value, clear_exception, make_number, make_text, make_undefined};
+use crate::returned::{Returned, failure};
 use crate::runtime;
 
 /// What the event loop is told.
 enum Item {
-    Settle(Deferred, Outcome),
+    Settle(Deferred, Returned),
     Event(Event),
     /// Asks for a sign of life: being drained is the answer.
     Ping,
@@ -91,7 +91,7 @@ struct Deferred(sys::napi_deferred);
 unsafe impl Send for Deferred {}
 
 /// The queue of one copy of the JavaScript part, in one environment.
-pub struct Queue {
+pub struct Completions {
     /// Tells this copy from others, also from those that were at its address.
     pub number: u64,
     items: Mutex<Vec<Item>>,
@@ -128,9 +128,9 @@ fn now_ms() -> u64 {
     u64::try_from(STARTED.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for Completions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Queue")
+        f.write_str("Completions")
     }
 }
 
@@ -138,14 +138,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Queue {
+impl Completions {
     /// Makes the queue of the copy that calls; `dispatch` gets the events.
-    pub fn attach(dispatch: Value, worker: bool) -> Arc<Queue> {
+    pub fn attach(dispatch: Value, worker: bool) -> Arc<Completions> {
         let env = dispatch.env;
         let mut reference = ptr::null_mut();
         // SAFETY: all pointers are valid for the call.
         unsafe { sys::napi_create_reference(env, dispatch.raw, 0, &mut reference) };
-        let queue = Arc::new(Queue {
+        let queue = Arc::new(Completions {
             number: COPIES.fetch_add(1, Ordering::Relaxed),
             items: Mutex::default(),
             wake: Mutex::default(),
@@ -226,7 +226,7 @@ impl Queue {
     pub fn promise(
         self: &Arc<Self>,
         env: sys::napi_env,
-        call: impl Future<Output = Outcome> + Send + 'static,
+        call: impl Future<Output = Returned> + Send + 'static,
     ) -> Value {
         let mut deferred = ptr::null_mut();
         let mut raw = ptr::null_mut();
@@ -241,7 +241,7 @@ impl Queue {
         runtime::handle().spawn(async move {
             // A panic is a bug of ours; it must neither kill the process nor leave a promise hanging.
             let outcome = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
-                Outcome::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
+                Returned::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
             });
             queue.push(Item::Settle(deferred, outcome));
             drop(under_way);
@@ -250,7 +250,7 @@ impl Queue {
     }
 
     /// A promise that is settled already, for arguments that never reach the store.
-    pub fn settled(env: sys::napi_env, outcome: &Outcome) -> Value {
+    pub fn settled(env: sys::napi_env, outcome: &Returned) -> Value {
         let mut deferred = ptr::null_mut();
         let mut raw = ptr::null_mut();
         // SAFETY: as in `promise`.
@@ -305,13 +305,13 @@ impl Queue {
     }
 }
 
-impl Warnings for Queue {
+impl Warnings for Completions {
     fn warn(&self, warning: Warning) {
         self.event(Event::Warning(warning));
     }
 }
 
-impl Environment for Queue {
+impl Environment for Completions {
     fn lost(&self, lock_id: &LockId, error: Error) {
         self.event(Event::Lost { lock_id: *lock_id, error });
     }
@@ -343,7 +343,7 @@ unsafe extern "C" fn drain(
         return;
     }
     // SAFETY: the function has its share in the queue until `finalize`.
-    let queue = unsafe { &*context.cast::<Queue>() };
+    let queue = unsafe { &*context.cast::<Completions>() };
     let items = std::mem::take(&mut *lock(&queue.items));
     let mut settled = 0;
     for item in items {
@@ -415,7 +415,7 @@ fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {
 
 unsafe extern "C" fn environment_ended(hook: *mut c_void) {
     // SAFETY: the pointer is the one that `attach` registered, and the hook runs once.
-    let queue = unsafe { Arc::from_raw(hook.cast::<Queue>()) };
+    let queue = unsafe { Arc::from_raw(hook.cast::<Completions>()) };
     *lock(&queue.wake) = None;
     queue.forget();
     if queue.worker {
@@ -427,5 +427,5 @@ unsafe extern "C" fn environment_ended(hook: *mut c_void) {
 
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the pointer is the one that `attach` made, and Node finalizes once.
-    drop(unsafe { Arc::from_raw(data.cast::<Queue>()) });
+    drop(unsafe { Arc::from_raw(data.cast::<Completions>()) });
 }

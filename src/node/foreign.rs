@@ -16,7 +16,7 @@ use syncguard::lock::{Code, Error, Fence, Key, Lease, LockId, Outcome, Result, T
 use syncguard::stores::target::{PasswordProvider, Secret};
 use tokio::sync::oneshot;
 
-use crate::completion::{Event, Queue};
+use crate::completion::{Completions, Event};
 use crate::raw::Value;
 
 /// An error object that stayed in JavaScript, by the number that it is kept under there.
@@ -99,7 +99,7 @@ impl ForeignLeases {
     }
 }
 
-pub async fn ask(queue: &Queue, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
+pub async fn ask(queue: &Completions, event: impl FnOnce(u32) -> Event) -> Result<Reply> {
     let (call, reply) = queue.calls.begin();
     queue.event(event(call));
     match reply.await {
@@ -163,7 +163,7 @@ fn read_failure(result: Value) -> Error {
 /// A password or token function of the user's.
 #[derive(Debug)]
 pub struct ForeignPassword {
-    pub queue: Arc<Queue>,
+    pub queue: Arc<Completions>,
     pub slot: u32,
 }
 
@@ -180,14 +180,14 @@ impl PasswordProvider for ForeignPassword {
 
 #[derive(Debug)]
 pub struct ForeignBackend {
-    queue: Arc<Queue>,
+    queue: Arc<Completions>,
     adapter: u32,
     capabilities: Capabilities,
 }
 
 impl ForeignBackend {
     /// `store` numbers the JavaScript object, so that its waiters share a queue.
-    pub fn new(queue: Arc<Queue>, adapter: u32, store: u32) -> ForeignBackend {
+    pub fn new(queue: Arc<Completions>, adapter: u32, store: u32) -> ForeignBackend {
         let capabilities = Capabilities {
             name: "javascript",
             store: StoreId::new("javascript", [queue.number.into(), store.into()]),

@@ -8,10 +8,10 @@ use syncguard::engine::{AcquireOptions, Client as Engine, ClientOptions, NoEnvir
 
 use crate::attachment::Attachment;
 use crate::client::{Cancel, token};
-use crate::completion::Queue;
+use crate::completion::Completions;
 use crate::foreign::ForeignBackend;
-use crate::outcome::Outcome;
 use crate::raw::{self, Value};
+use crate::returned::Returned;
 use crate::{runtime, settings};
 
 #[napi]
@@ -46,15 +46,15 @@ impl Attachment {
                         let lock_id = lease.lock_id;
                         // Its release goes by way of the same engine, which knows the queue to tell.
                         queue.foreign.insert(lock_id, engine);
-                        Outcome::ForeignGranted(lock_id)
+                        Returned::ForeignGranted(lock_id)
                     }
-                    Err(error) => Outcome::Failed(error),
+                    Err(error) => Returned::Failed(error),
                 }
             }))
         };
         match call() {
             Ok((queue, call)) => queue.promise(env, call),
-            Err(error) => Queue::settled(env, &Outcome::Failed(error)),
+            Err(error) => Completions::settled(env, &Returned::Failed(error)),
         }
     }
 
@@ -73,23 +73,23 @@ impl Attachment {
             let engine = queue.foreign.get(&lock_id);
             Ok((Arc::clone(&queue), async move {
                 let Some(engine) = engine else {
-                    return Outcome::Released(syncguard::backend::Mutation::NotFound);
+                    return Returned::Released(syncguard::backend::Mutation::NotFound);
                 };
                 let result = engine.release(lock_id, cancel.as_ref()).await;
                 if result.is_ok() {
                     queue.foreign.remove(&lock_id);
                 }
-                Outcome::of(result, Outcome::Released)
+                Returned::of(result, Returned::Released)
             }))
         };
         match call() {
             Ok((queue, call)) => queue.promise(env.raw(), call),
-            Err(error) => Queue::settled(env.raw(), &Outcome::Failed(error)),
+            Err(error) => Completions::settled(env.raw(), &Returned::Failed(error)),
         }
     }
 }
 
-fn foreign_engine(queue: &Arc<Queue>, adapter: u32, store: u32) -> Engine {
+fn foreign_engine(queue: &Arc<Completions>, adapter: u32, store: u32) -> Engine {
     let backend = Arc::new(ForeignBackend::new(Arc::clone(queue), adapter, store));
     // Whoever wrote the backend tells of losses; here nobody listens.
     let environment = Arc::new(NoEnvironment);

@@ -15,8 +15,8 @@ mod local;
 mod nouns;
 mod observer;
 mod open;
-mod outcome;
 #[allow(unsafe_code, reason = "the Node-API calls of the hot path, checked")]
 mod raw;
+mod returned;
 mod runtime;
 mod settings;

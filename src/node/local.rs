@@ -8,14 +8,14 @@ use napi::sys::ValueType;
 use napi_derive::napi;
 use syncguard::backend::Mutation;
 use syncguard::local::file_lock::{HeldLeaseFile, LeaseFile, LeaseFileOptions, OnLost, ProcessProbe};
-use syncguard::local::instance::{self, Guard};
+use syncguard::local::instance;
 use syncguard::lock::{Error, Result};
 
 use crate::attachment::Attachment;
-use crate::completion::{Event, Queue};
+use crate::completion::{Completions, Event};
 use crate::foreign::{Reply, ask};
-use crate::outcome::Outcome;
 use crate::raw::Value;
+use crate::returned::Returned;
 use crate::{runtime, settings};
 
 #[napi]
@@ -31,7 +31,7 @@ impl Attachment {
         options: Unknown<'_>,
         slot: u32,
         asks_probe: bool,
-    ) -> Either<FileLock, Outcome> {
+    ) -> Either<FileLock, Returned> {
         let make = || {
             let path = text("path", Value::from(&path))?;
             LeaseFile::check_path(&path)?;
@@ -44,32 +44,28 @@ impl Attachment {
                 held: Arc::default(),
             })
         };
-        make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+        make().map_or_else(|error| Either::B(Returned::Failed(error)), Either::A)
     }
 
     /// Claims nothing yet.
-    #[napi(ts_args_type = "directory: unknown, name: unknown", ts_return_type = "SingleInstance | Failure")]
-    pub fn single_instance(
-        &self,
-        directory: Unknown<'_>,
-        name: Unknown<'_>,
-    ) -> Either<SingleInstance, Outcome> {
+    #[napi(ts_args_type = "directory: unknown, name: unknown", ts_return_type = "Guard | Failure")]
+    pub fn single_instance(&self, directory: Unknown<'_>, name: Unknown<'_>) -> Either<Guard, Returned> {
         let make = || {
-            Ok(SingleInstance {
+            Ok(Guard {
                 queue: Arc::clone(&self.queue),
                 directory: text("dir", Value::from(&directory))?.into(),
                 name: text("name", Value::from(&name))?,
                 guard: Arc::default(),
             })
         };
-        make().map_or_else(|error| Either::B(Outcome::Failed(error)), Either::A)
+        make().map_or_else(|error| Either::B(Returned::Failed(error)), Either::A)
     }
 }
 
 /// A lease file as JavaScript holds it. The slot is where TypeScript keeps its callbacks.
 #[napi]
 pub struct FileLock {
-    queue: Arc<Queue>,
+    queue: Arc<Completions>,
     path: PathBuf,
     options: LeaseFileOptions,
     slot: u32,
@@ -89,13 +85,13 @@ impl FileLock {
         });
         self.queue.promise(env.raw(), async move {
             if current(&held).is_some_and(|held| held.is_held()) {
-                return Outcome::Failed(Error::invalid("this FileLock is held already; release it first"));
+                return Returned::Failed(Error::invalid("this FileLock is held already; release it first"));
             }
             let on_lost: OnLost = Box::new(move |error| queue.event(Event::FileLost { slot, error }));
             let taken = LeaseFile::acquire_async(path, options, probe, Some(on_lost)).await;
-            Outcome::of(taken, |taken| {
+            Returned::of(taken, |taken| {
                 *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(taken));
-                Outcome::Nothing
+                Returned::Nothing
             })
         })
     }
@@ -108,8 +104,8 @@ impl FileLock {
                 Some(held) => held.release_async().await,
                 None => Ok(false),
             };
-            Outcome::of(released, |released| {
-                Outcome::Released(if released { Mutation::Done(()) } else { Mutation::NotFound })
+            Returned::of(released, |released| {
+                Returned::Released(if released { Mutation::Done(()) } else { Mutation::NotFound })
             })
         })
     }
@@ -135,7 +131,7 @@ fn current(held: &Mutex<Option<Arc<HeldLeaseFile>>>) -> Option<Arc<HeldLeaseFile
 
 /// The user's `processAppearsAlive`. Called on a thread for blocking work, so it may wait for JavaScript.
 struct ForeignProbe {
-    queue: Arc<Queue>,
+    queue: Arc<Completions>,
     slot: u32,
 }
 
@@ -150,25 +146,25 @@ impl ProcessProbe for ForeignProbe {
 
 /// The claim to be the only instance, as JavaScript holds it.
 #[napi]
-pub struct SingleInstance {
-    queue: Arc<Queue>,
+pub struct Guard {
+    queue: Arc<Completions>,
     directory: PathBuf,
     name: String,
-    guard: Arc<Mutex<Option<Arc<Guard>>>>,
+    guard: Arc<Mutex<Option<Arc<instance::Guard>>>>,
 }
 
 #[napi]
-impl SingleInstance {
+impl Guard {
     /// Answers the state and the path.
     #[napi(ts_return_type = "Promise<string | Failure>")]
     pub fn start(&self, env: Env) -> Value {
         let (directory, name, slot) = (self.directory.clone(), self.name.clone(), Arc::clone(&self.guard));
         self.queue.promise(env.raw(), async move {
             let claimed = instance::guard_async(directory, name.into()).await;
-            Outcome::of(claimed, |claimed| {
+            Returned::of(claimed, |claimed| {
                 let state = claimed.state().as_str().to_owned();
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(claimed));
-                Outcome::Text(state)
+                Returned::Text(state)
             })
         })
     }
@@ -181,7 +177,7 @@ impl SingleInstance {
                 Some(guard) => guard.cleanup_async().await,
                 None => Ok(()),
             };
-            Outcome::of(cleaned, |()| Outcome::Nothing)
+            Returned::of(cleaned, |()| Returned::Nothing)
         })
     }
 }

@@ -10,27 +10,27 @@ use syncguard::lock::{
 use syncguard::stores::target::whole;
 use syncguard::stores::{firestore, postgres, redis};
 
-use crate::outcome::Outcome;
 use crate::raw::{self, Value, make_list, make_number, make_object, make_text};
+use crate::returned::Returned;
 use crate::settings;
 
 #[napi(ts_return_type = "string | Failure")]
-pub fn hash_key(value: Unknown<'_>) -> Outcome {
+pub fn hash_key(value: Unknown<'_>) -> Returned {
     let value = Value::from(&value);
     match value.with_text(lock::hash_key) {
-        Some(hash) => Outcome::Text(hash),
-        None => Outcome::Failed(not_a("value", "a string", value)),
+        Some(hash) => Returned::Text(hash),
+        None => Returned::Failed(not_a("value", "a string", value)),
     }
 }
 
 #[napi(ts_return_type = "string | Failure")]
-pub fn normalize_key(key: Unknown<'_>) -> Outcome {
-    Outcome::of(raw::key(Value::from(&key)), |key| Outcome::Text(key.as_str().to_owned()))
+pub fn normalize_key(key: Unknown<'_>) -> Returned {
+    Returned::of(raw::key(Value::from(&key)), |key| Returned::Text(key.as_str().to_owned()))
 }
 
 #[napi(ts_return_type = "null | Failure")]
-pub fn validate_lock_id(lock_id: Unknown<'_>) -> Outcome {
-    Outcome::of(raw::lock_id(Value::from(&lock_id)), |_| Outcome::Nothing)
+pub fn validate_lock_id(lock_id: Unknown<'_>) -> Returned {
+    Returned::of(raw::lock_id(Value::from(&lock_id)), |_| Returned::Nothing)
 }
 
 #[napi]
@@ -44,7 +44,7 @@ pub fn make_storage_key(
     key: Unknown<'_>,
     limit: Unknown<'_>,
     reserve: Unknown<'_>,
-) -> Outcome {
+) -> Returned {
     let make = || {
         let text = |name, value: &Unknown<'_>| {
             let value = Value::from(value);
@@ -59,7 +59,7 @@ pub fn make_storage_key(
             Limit { bytes: bytes("backendLimitBytes", &limit)?, reserve: bytes("reserveBytes", &reserve)? };
         storage_key_of(&text("prefix", &prefix)?, &text("key", &key)?, limit)
     };
-    Outcome::of(make(), Outcome::Text)
+    Returned::of(make(), Returned::Text)
 }
 
 #[napi]
@@ -69,18 +69,18 @@ pub fn is_live(expires_at_ms: f64, now_ms: f64, tolerance_ms: f64) -> bool {
 }
 
 #[napi(ts_return_type = "string | Failure")]
-pub fn format_fence(value: Unknown<'_>) -> Outcome {
+pub fn format_fence(value: Unknown<'_>) -> Returned {
     let value = Value::from(&value);
     let number = match value.kind() {
         sys::ValueType::napi_number => value.number().map(f64::trunc),
         sys::ValueType::napi_bigint => bigint(value),
-        _ => return Outcome::Failed(not_a("fence", "a number or bigint", value)),
+        _ => return Returned::Failed(not_a("fence", "a number or bigint", value)),
     };
     let fence = number
         .ok_or_else(|| Error::invalid("fence must have at most 15 digits; a longer bigint was given"))
         .and_then(|number| whole("fence", number, 0, 999_999_999_999_999))
         .map(|number| Fence::new(number).map_or_else(String::new, |fence| fence.to_string()));
-    Outcome::of(fence, Outcome::Text)
+    Returned::of(fence, Returned::Text)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "larger ones are refused")]
@@ -89,7 +89,7 @@ fn bigint(value: Value) -> Option<f64> {
 }
 
 #[napi(ts_return_type = "number | Failure")]
-pub fn redis_server_time_ms(seconds: Unknown<'_>, micros: Unknown<'_>) -> Outcome {
+pub fn redis_server_time_ms(seconds: Unknown<'_>, micros: Unknown<'_>) -> Returned {
     let part = |name, value: &Unknown<'_>| {
         let value = Value::from(value);
         let number = value.text().and_then(|text| text.parse::<f64>().ok());
@@ -98,12 +98,12 @@ pub fn redis_server_time_ms(seconds: Unknown<'_>, micros: Unknown<'_>) -> Outcom
     };
     let time = || Ok(part("time[0]", &seconds)? * 1000 + part("time[1]", &micros)? / 1000);
     #[allow(clippy::cast_precision_loss, reason = "a time of day is far below 2^53 ms")]
-    Outcome::of(time(), |time: u64| Outcome::Number(time as f64))
+    Returned::of(time(), |time: u64| Returned::Number(time as f64))
 }
 
 #[napi(ts_return_type = "null | Failure")]
-pub fn check_time(name: String, ms: Unknown<'_>) -> Outcome {
-    Outcome::of(settings::time(&name, Value::from(&ms)), |_| Outcome::Nothing)
+pub fn check_time(name: String, ms: Unknown<'_>) -> Returned {
+    Returned::of(settings::time(&name, Value::from(&ms)), |_| Returned::Nothing)
 }
 
 /// Acquisition options with their defaults filled in.
@@ -112,7 +112,7 @@ pub fn policy(options: Unknown<'_>) -> Value {
     let env = options.value().env;
     match settings::policy(Value::from(&options)) {
         Ok(policy) => policy_object(env, &policy),
-        Err(error) => Outcome::Failed(error).to_js(env),
+        Err(error) => Returned::Failed(error).to_js(env),
     }
 }
 

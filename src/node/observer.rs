@@ -7,12 +7,12 @@ use syncguard::backend::Mutation;
 use syncguard::engine::{Answer, Observer};
 use syncguard::lock::{LockId, Result};
 
-use crate::completion::{Event, Queue};
+use crate::completion::{Completions, Event};
 
 /// Passes on what the engine tells, by the number under which TypeScript keeps the listener.
 #[derive(Debug)]
 pub struct ForeignObserver {
-    pub queue: Arc<Queue>,
+    pub queue: Arc<Completions>,
     pub slot: u32,
 }
 

@@ -12,10 +12,10 @@ use syncguard::stores::target::{Password, Settings, Target};
 
 use crate::attachment::Attachment;
 use crate::client::Client;
-use crate::completion::Queue;
+use crate::completion::Completions;
 use crate::foreign::ForeignPassword;
-use crate::outcome::Outcome;
 use crate::raw::Value;
+use crate::returned::Returned;
 use crate::{runtime, settings};
 
 #[napi]
@@ -31,7 +31,7 @@ impl Attachment {
         target: Unknown<'_>,
         options: Unknown<'_>,
         password_slot: Option<u32>,
-    ) -> Either<Client, Outcome> {
+    ) -> Either<Client, Returned> {
         let open = || {
             let queue = Arc::clone(&self.queue);
             let (target, password) = where_to(&queue, Value::from(&target), password_slot)?;
@@ -48,7 +48,7 @@ impl Attachment {
         };
         match open() {
             Ok(client) => Either::A(client),
-            Err(error) => Either::B(Outcome::Failed(error)),
+            Err(error) => Either::B(Returned::Failed(error)),
         }
     }
 
@@ -75,22 +75,26 @@ impl Attachment {
             options.taken_elsewhere("onReleaseError");
             let surroundings = surroundings(&limits, &queue);
             let work = stores::set_up(kind.parse()?, target, options, password, &surroundings)?;
-            Ok((queue, async move { Outcome::of(work.await, |()| Outcome::Nothing) }))
+            Ok((queue, async move { Returned::of(work.await, |()| Returned::Nothing) }))
         };
         match call() {
             Ok((queue, call)) => queue.promise(env.raw(), call),
-            Err(error) => Queue::settled(env.raw(), &Outcome::Failed(error)),
+            Err(error) => Completions::settled(env.raw(), &Returned::Failed(error)),
         }
     }
 
     /// Crosses the boundary and comes back: the floor of every call, for the benchmark.
     #[napi(ts_return_type = "Promise<null>")]
     pub fn empty_call(&self, env: Env) -> Value {
-        self.queue.promise(env.raw(), async { Outcome::Nothing })
+        self.queue.promise(env.raw(), async { Returned::Nothing })
     }
 }
 
-fn where_to(queue: &Arc<Queue>, target: Value, password_slot: Option<u32>) -> Result<(Target, Password)> {
+fn where_to(
+    queue: &Arc<Completions>,
+    target: Value,
+    password_slot: Option<u32>,
+) -> Result<(Target, Password)> {
     let target = match target.text() {
         Some(url) => Target::Url(url),
         None if target.kind() == napi::sys::ValueType::napi_string => {
@@ -111,6 +115,6 @@ fn client_options(options: &mut Settings) -> Result<ClientOptions> {
     Ok(ClientOptions { operation_timeout })
 }
 
-fn surroundings(options: &ClientOptions, queue: &Arc<Queue>) -> Surroundings {
+fn surroundings(options: &ClientOptions, queue: &Arc<Completions>) -> Surroundings {
     Surroundings { operation_timeout: options.operation_timeout, warnings: Arc::clone(queue) as _ }
 }

@@ -1,4 +1,4 @@
-/* The records that cross the boundary; src/node/outcome.rs makes them. Internal: not part of the public API. */
+/* The records that cross the boundary; src/node/returned.rs makes them. Internal: not part of the public API. */
 export type ErrorCode =
   | 'ServiceUnavailable'
   | 'AuthFailed'

@@ -40,10 +40,10 @@ pub(in crate::engine) struct ExtendId(pub u64);
 
 /// What became of an extend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Outcome {
-    Applied,
-    NotApplied,
-    Unknown,
+pub(in crate::engine) enum Applied {
+    Yes,
+    No,
+    Perhaps,
 }
 
 #[derive(Debug)]
@@ -85,17 +85,17 @@ impl Deadline {
     }
 
     /// An extend has come back, or never will.
-    pub fn finish(&mut self, id: ExtendId, outcome: Outcome) {
+    pub fn finish(&mut self, id: ExtendId, outcome: Applied) {
         let Some(index) = self.in_flight.iter().position(|extend| extend.id == id) else { return };
         let done = self.in_flight.swap_remove(index);
         match outcome {
-            Outcome::NotApplied => return,
-            Outcome::Unknown => self.settled = self.settled.earlier(done.end()),
-            Outcome::Applied => self.settled = End::of(done.since, done.shortest),
+            Applied::No => return,
+            Applied::Perhaps => self.settled = self.settled.earlier(done.end()),
+            Applied::Yes => self.settled = End::of(done.since, done.shortest),
         }
         for extend in &mut self.in_flight {
             extend.shortest = extend.shortest.min(done.ttl);
-            if outcome == Outcome::Applied {
+            if outcome == Applied::Yes {
                 // One that was applied before this one no longer matters.
                 extend.since = extend.since.max(done.since);
             }
@@ -120,7 +120,7 @@ mod tests {
         deadline.begin(ExtendId(id), at(sent), Ttl::from_millis(ttl).unwrap());
     }
 
-    fn deadline_after(extends: &[(u64, u64, Outcome)]) -> Deadline {
+    fn deadline_after(extends: &[(u64, u64, Applied)]) -> Deadline {
         let mut deadline = Deadline::new(end(0, 1000));
         for (n, &(sent, ttl, outcome)) in extends.iter().enumerate() {
             begin(&mut deadline, n as u64, sent, ttl);
@@ -131,17 +131,17 @@ mod tests {
 
     #[test]
     fn one_extend_after_the_other_moves_it_both_ways() {
-        assert_eq!(deadline_after(&[(500, 1000, Outcome::Applied)]).end(), end(500, 1000));
-        let shortened = deadline_after(&[(500, 1000, Outcome::Applied), (600, 100, Outcome::Applied)]);
+        assert_eq!(deadline_after(&[(500, 1000, Applied::Yes)]).end(), end(500, 1000));
+        let shortened = deadline_after(&[(500, 1000, Applied::Yes), (600, 100, Applied::Yes)]);
         assert_eq!(shortened.end().deadline, at(700));
     }
 
     #[test]
     fn an_unknown_outcome_keeps_the_earlier_and_a_certain_failure_changes_nothing() {
-        assert_eq!(deadline_after(&[(500, 1000, Outcome::Unknown)]).end().deadline, at(1000));
-        assert_eq!(deadline_after(&[(500, 100, Outcome::Unknown)]).end().deadline, at(600));
-        assert_eq!(deadline_after(&[(500, 100, Outcome::NotApplied)]).end(), end(0, 1000));
-        let renewed = deadline_after(&[(500, 1000, Outcome::Unknown), (700, 1000, Outcome::Applied)]);
+        assert_eq!(deadline_after(&[(500, 1000, Applied::Perhaps)]).end().deadline, at(1000));
+        assert_eq!(deadline_after(&[(500, 100, Applied::Perhaps)]).end().deadline, at(600));
+        assert_eq!(deadline_after(&[(500, 100, Applied::No)]).end(), end(0, 1000));
+        let renewed = deadline_after(&[(500, 1000, Applied::Perhaps), (700, 1000, Applied::Yes)]);
         assert_eq!(renewed.end().deadline, at(1700));
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let mut deadline = Deadline::new(end(0, 1000));
         begin(&mut deadline, 1, 100, 50);
         assert_eq!(deadline.end(), end(100, 50));
-        deadline.finish(ExtendId(1), Outcome::NotApplied);
+        deadline.finish(ExtendId(1), Applied::No);
         assert_eq!(deadline.end(), end(0, 1000));
     }
 
@@ -161,7 +161,7 @@ mod tests {
             begin(&mut deadline, 1, 900, 5000);
             begin(&mut deadline, 2, 901, 2000);
             for id in order {
-                deadline.finish(ExtendId(id), Outcome::Applied);
+                deadline.finish(ExtendId(id), Applied::Yes);
             }
             assert_eq!(deadline.end().deadline, at(2901));
         }
@@ -172,9 +172,9 @@ mod tests {
         let mut deadline = Deadline::new(end(0, 1000));
         begin(&mut deadline, 1, 300, 1000);
         begin(&mut deadline, 2, 600, 1000);
-        deadline.finish(ExtendId(2), Outcome::Applied);
+        deadline.finish(ExtendId(2), Applied::Yes);
         assert_eq!(deadline.end(), end(600, 1000));
-        deadline.finish(ExtendId(1), Outcome::Unknown);
+        deadline.finish(ExtendId(1), Applied::Perhaps);
         assert_eq!(deadline.end(), end(600, 1000));
     }
 
@@ -217,9 +217,9 @@ mod tests {
                     }
                     if now == story.sent + story.answered_after {
                         let outcome = match story {
-                            Story { reply_lost: true, .. } => Outcome::Unknown,
-                            Story { applied_after: Some(_), .. } => Outcome::Applied,
-                            _ => Outcome::NotApplied,
+                            Story { reply_lost: true, .. } => Applied::Perhaps,
+                            Story { applied_after: Some(_), .. } => Applied::Yes,
+                            _ => Applied::No,
                         };
                         deadline.finish(ExtendId(n as u64), outcome);
                     }
@@ -237,7 +237,7 @@ mod tests {
                 begin(&mut deadline, n as u64, sent, ttl);
             }
             for n in 0..sent.len() {
-                deadline.finish(ExtendId(n as u64), Outcome::Applied);
+                deadline.finish(ExtendId(n as u64), Applied::Yes);
             }
             let last = sent.iter().max().unwrap();
             prop_assert_eq!(deadline.end(), end(*last, ttl));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::deadline::{Deadline, End, Outcome};
+use super::deadline::{Applied, Deadline, End};
 use super::held::{Held, Phase};
 use super::renewal::Renewal;
 use super::table::{Due, Extending, Table};
@@ -125,9 +125,9 @@ impl Leases {
         let now = Moment::now();
         let in_time = held.valid_until() > now;
         let outcome = match result {
-            Ok(Mutation::Done(_)) => Outcome::Applied,
-            Err(error) if error.is_unknown() => Outcome::Unknown,
-            _ => Outcome::NotApplied,
+            Ok(Mutation::Done(_)) => Applied::Yes,
+            Err(error) if error.is_unknown() => Applied::Perhaps,
+            _ => Applied::No,
         };
         held.deadline.finish(id, outcome);
         if held.phase != Phase::Held {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::head_start::HeadStart;
-use super::place::Place;
 use super::queue::{hint_head, queues};
+use super::store_key::StoreKey;
 use super::subscription::Subscription;
 use super::turn::{Strangers, Turn};
 use super::waiter::{Granted, Hint, Phase, Waiter};
@@ -24,7 +24,7 @@ pub(in crate::engine) enum Release {
 /// The right to hand the lease to one waiter, who waits for it meanwhile.
 #[derive(Debug)]
 pub(in crate::engine) struct HandingOver {
-    place: Place,
+    place: StoreKey,
     pub waiter: Arc<Waiter>,
     pub yields: Yield,
     turn: Turn,
@@ -36,7 +36,7 @@ pub(in crate::engine) struct HandingOver {
 }
 
 /// Whether a lease of this place can go to a waiter of this process directly.
-pub(in crate::engine) fn plan_release(place: &Place, turn: Option<Turn>) -> Release {
+pub(in crate::engine) fn plan_release(place: &StoreKey, turn: Option<Turn>) -> Release {
     let mut queues = queues();
     let Some(queue) = queues.get_mut(place) else { return Release::Plain };
     let Some(head) = queue.waiters.front() else { return Release::Plain };

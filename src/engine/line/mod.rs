@@ -2,10 +2,10 @@
 
 pub(super) mod hand_over;
 mod head_start;
-pub(super) mod place;
 pub(super) mod queue;
 #[cfg(test)]
 mod queue_tests;
+pub(super) mod store_key;
 pub(super) mod subscription;
 pub(super) mod ticket;
 pub(super) mod turn;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::head_start::HeadStart;
-use super::place::Place;
+use super::store_key::StoreKey;
 use super::subscription::Subscription;
 use super::turn::Strangers;
 use super::waiter::{Hint, Waiter};
@@ -14,9 +14,9 @@ use crate::backend::StoreId;
 use crate::engine::clock::Moment;
 use crate::lock::{Error, TIME_TOLERANCE};
 
-static QUEUES: LazyLock<Mutex<HashMap<Place, Queue>>> = LazyLock::new(Mutex::default);
+static QUEUES: LazyLock<Mutex<HashMap<StoreKey, Queue>>> = LazyLock::new(Mutex::default);
 
-pub(super) fn queues() -> MutexGuard<'static, HashMap<Place, Queue>> {
+pub(super) fn queues() -> MutexGuard<'static, HashMap<StoreKey, Queue>> {
     QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -70,7 +70,7 @@ impl Queue {
 }
 
 /// Tells the head that the key may be free.
-pub(in crate::engine) fn hint_head(place: &Place) {
+pub(in crate::engine) fn hint_head(place: &StoreKey) {
     let mut queues = queues();
     if let Some(queue) = queues.get_mut(place) {
         queue.end_turn();

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::hand_over::{HandingOver, Release, plan_release};
-use super::place::Place;
 use super::queue::{hint_head, queues_of};
+use super::store_key::StoreKey;
 use super::ticket::Ticket;
 use super::waiter::{Hint, Standing};
 use crate::backend::{AcquireRequest, Acquired, BackendExt};
@@ -22,7 +22,7 @@ use crate::stores::memory::{MemoryClock, MemoryStore};
 struct Line {
     store: MemoryStore,
     shared: Arc<Shared>,
-    place: Place,
+    place: StoreKey,
 }
 
 impl Line {

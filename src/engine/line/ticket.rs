@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::place::Place;
 use super::queue::{Heard, Queue, queues};
+use super::store_key::StoreKey;
 use super::subscription::Subscription;
 use super::turn::Turn;
 use super::waiter::{Granted, Hint, Waiter};
@@ -24,13 +24,13 @@ pub(in crate::engine) struct Lead {
 /// A place in the line; leaving it is dropping it.
 #[derive(Debug)]
 pub(in crate::engine) struct Ticket {
-    pub place: Place,
+    pub place: StoreKey,
     pub waiter: Arc<Waiter>,
 }
 
 impl Ticket {
     /// Joins at the end.
-    pub fn join(place: Place, request: AcquireRequest, shared: Arc<Shared>, observed: Observed) -> Ticket {
+    pub fn join(place: StoreKey, request: AcquireRequest, shared: Arc<Shared>, observed: Observed) -> Ticket {
         let waiter = Arc::new(Waiter::new(request, shared, observed));
         queues().entry(place.clone()).or_default().waiters.push_back(Arc::clone(&waiter));
         Ticket { place, waiter }

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::lease::{Asked, Lease};
+use super::lease::{Asked, FileLease};
 use crate::crew::Crew;
 use crate::lock::{Error, Result};
 
@@ -35,7 +35,7 @@ struct Heap {
 struct Entry {
     due: Instant,
     interval: Duration,
-    lease: Weak<Lease>,
+    lease: Weak<FileLease>,
     /// Who writes the heartbeats of its directory.
     writer: Arc<Crew>,
     /// Since when a heartbeat is asked for that has not been written.
@@ -66,7 +66,7 @@ impl Ord for Entry {
 ///
 /// # Errors
 /// `ServiceUnavailable` when the system grants no thread.
-pub fn keep(lease: &Arc<Lease>, interval: Duration) -> Result<()> {
+pub fn keep(lease: &Arc<FileLease>, interval: Duration) -> Result<()> {
     static KEEPER: OnceLock<Keeper> = OnceLock::new();
     let keeper = KEEPER.get_or_init(|| Keeper { heap: Mutex::new(Heap::default()), changed: Condvar::new() });
     let mut heap = keeper.lock();

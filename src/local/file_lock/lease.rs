@@ -46,7 +46,7 @@ impl Claim {
     }
 }
 
-pub struct Lease {
+pub struct FileLease {
     path: PathBuf,
     identity: Identity,
     line: Vec<u8>,
@@ -84,7 +84,7 @@ impl From<io::Error> for Trouble {
 }
 
 /// The right to write the next heartbeat, which nobody else has until it is dropped.
-pub struct Asked(Arc<Lease>);
+pub struct Asked(Arc<FileLease>);
 
 impl Asked {
     /// Writes the heartbeat, if the file is still ours. Waits for the disk.
@@ -101,13 +101,13 @@ impl Drop for Asked {
     }
 }
 
-impl Lease {
-    pub fn new(claim: Claim, stale_threshold: Duration, on_lost: Option<OnLost>) -> Lease {
+impl FileLease {
+    pub fn new(claim: Claim, stale_threshold: Duration, on_lost: Option<OnLost>) -> FileLease {
         let Claim { path, file, identity, line, digits, written_at } = claim;
         let standing = Standing::held(written_at, on_lost);
         let open = Mutex::new(Some(Open { file, stamp: None, since_look: 0 }));
         let is_asked = AtomicBool::new(false);
-        Lease { path, identity, line, digits, stale_threshold, standing, is_asked, open }
+        FileLease { path, identity, line, digits, stale_threshold, standing, is_asked, open }
     }
 
     pub fn path(&self) -> &Path {
@@ -132,7 +132,7 @@ impl Lease {
     }
 
     /// `None` while the last one that was asked for is on its way.
-    pub fn ask(self: &Arc<Lease>) -> Option<Asked> {
+    pub fn ask(self: &Arc<FileLease>) -> Option<Asked> {
         (!self.is_asked.swap(true, Ordering::AcqRel)).then(|| Asked(Arc::clone(self)))
     }
 
@@ -238,7 +238,7 @@ impl Lease {
         self.standing.release();
     }
 
-    /// As [`Lease::release`], after [`Lease::let_go`].
+    /// As [`FileLease::release`], after [`FileLease::let_go`].
     pub fn give_up(&self) {
         // The owner is gone, so nobody is there to be told of an error; others take the file over.
         let _ = self.release();

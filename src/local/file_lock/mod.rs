@@ -53,7 +53,7 @@ pub use origin::Origin;
 pub use record::Record;
 pub use standing::OnLost;
 
-use lease::Lease;
+use lease::FileLease;
 
 /// A way to hold a lease file. See the [module](self).
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ impl LeaseFile {
     ) -> Result<HeldLeaseFile> {
         let claim = acquire::acquire(path.as_ref(), &options, probe.as_deref())?;
         let made = claim.written_at();
-        let lease = Arc::new(Lease::new(claim, options.lease_stale_threshold, on_lost));
+        let lease = Arc::new(FileLease::new(claim, options.lease_stale_threshold, on_lost));
         let held = HeldLeaseFile { lease, operation_timeout: options.operation_timeout, crew: None };
         // This process may have been stopped between writing the record and showing it.
         if made.elapsed() >= options.lease_heartbeat_interval {
@@ -129,7 +129,7 @@ impl LeaseFile {
 
 /// A lease file that this process holds, or held. Dropping it releases it, as far as that works.
 pub struct HeldLeaseFile {
-    lease: Arc<Lease>,
+    lease: Arc<FileLease>,
     operation_timeout: Duration,
     /// Where it was taken by a thread that must not wait for a disk: who does it.
     crew: Option<Arc<Crew>>,

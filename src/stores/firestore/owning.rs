@@ -23,23 +23,13 @@ impl FirestoreBackend {
     pub(super) async fn release_one(&self, owner: &Owner) -> Result<Mutation<()>> {
         let released = self.change(owner, |stored, _| delete(&stored.name, stored.version)).await?;
         self.grants.forget(&owner.lock_id);
-        Ok(match released {
-            Mutation::Done(_) => Mutation::Done(()),
-            Mutation::Expired => Mutation::Expired,
-            Mutation::NotFound => Mutation::NotFound,
-        })
+        Ok(released.map(|_| ()))
     }
 
     pub(super) async fn extend_one(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
         let extended =
             self.change(owner, |stored, now| put_expiry(&stored.name, now.plus(ttl), stored.version)).await?;
-        Ok(match extended {
-            Mutation::Done(Changed { stored, version, now }) => {
-                Mutation::Done(self.moved(stored, version, now, ttl))
-            }
-            Mutation::Expired => Mutation::Expired,
-            Mutation::NotFound => Mutation::NotFound,
-        })
+        Ok(extended.map(|Changed { stored, version, now }| self.moved(stored, version, now, ttl)))
     }
 
     /// Changes the document of a live lease while it is as it was seen.

@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::codegen::Service;
 
 use super::clock::Moment;
+use crate::stores::net::tapped::{Tap, Tapped};
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -80,45 +81,48 @@ impl Service<Uri> for Dial {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, wire) = (self.tcp.call(uri), Arc::clone(&self.wire));
         Box::pin(async move {
-            let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(Counted { stream, wire, ended: false }))
+            let socket = connecting.await?.into_inner();
+            Ok(TokioIo::new(Tapped { socket, tap: Counter { wire, ended: false } }))
         })
     }
 }
 
-/// A TCP stream. Once the other side has ended it nothing leaves any more: no answer could come, and what is not
-/// sent may be sent elsewhere.
-pub(super) struct Counted {
-    stream: TcpStream,
+/// A TCP stream.
+pub(super) type Counted = Tapped<TcpStream, Counter>;
+
+/// Once the other side has ended it nothing leaves any more: no answer could come, and what is not sent may be sent
+/// elsewhere.
+pub(super) struct Counter {
     wire: Arc<Wire>,
     ended: bool,
 }
 
-impl Counted {
-    fn send(
+impl Tap<TcpStream> for Counter {
+    fn write(
         &mut self,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        socket: &mut TcpStream,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut TcpStream, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let mut sent = self.wire.sent();
         if self.ended || sent.sealed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let written = write(Pin::new(&mut self.stream));
+        let written = write(socket, cx);
         if let Poll::Ready(Ok(bytes)) = &written {
             sent.bytes += *bytes as u64;
         }
         written
     }
-}
 
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    fn read(
+        &mut self,
+        socket: &mut TcpStream,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let (before, room) = (buffer.filled().len(), buffer.remaining() > 0);
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = Pin::new(socket).poll_read(cx, buffer);
         match &read {
             Poll::Ready(Ok(())) if buffer.filled().len() > before => *self.wire.last_read() = Moment::now(),
             Poll::Ready(Ok(())) => self.ended |= room,
@@ -126,31 +130,5 @@ impl AsyncRead for Counted {
             Poll::Pending => {}
         }
         read
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.send(|stream| stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.send(|stream| stream.poll_write_vectored(cx, bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

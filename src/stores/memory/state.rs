@@ -55,27 +55,19 @@ impl State {
     }
 
     pub fn extend(&mut self, owner: &Owner, ttl: Ttl, now: Timestamp) -> Result<Mutation<Timestamp>> {
-        Ok(match self.owned(&owner.lock_id, now)? {
-            Mutation::Done(lease) => {
-                lease.expires_at = now.plus(ttl);
-                Mutation::Done(lease.expires_at)
-            }
-            Mutation::Expired => Mutation::Expired,
-            Mutation::NotFound => Mutation::NotFound,
-        })
+        Ok(self.owned(&owner.lock_id, now)?.map(|lease| {
+            lease.expires_at = now.plus(ttl);
+            lease.expires_at
+        }))
     }
 
     /// Answers the released key, for those who wait for it.
     pub fn release(&mut self, owner: &Owner, now: Timestamp) -> Result<Mutation<Key>> {
-        Ok(match self.owned(&owner.lock_id, now)? {
-            Mutation::Done(lease) => {
-                let key = lease.key.clone();
-                self.remove(&key);
-                Mutation::Done(key)
-            }
-            Mutation::Expired => Mutation::Expired,
-            Mutation::NotFound => Mutation::NotFound,
-        })
+        let released = self.owned(&owner.lock_id, now)?.map(|lease| lease.key.clone());
+        if let Mutation::Done(key) = &released {
+            self.remove(key);
+        }
+        Ok(released)
     }
 
     pub fn find(&self, what: Find<'_>, now: Timestamp) -> Result<Page> {

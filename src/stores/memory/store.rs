@@ -139,7 +139,7 @@ impl MemoryStore {
         if others_turn {
             self.hint(key);
         }
-        Ok(HandedOver { released: unit(&released), next, others: Some(others), echo: others_turn })
+        Ok(HandedOver { released: released.map(|_| ()), next, others: Some(others), echo: others_turn })
     }
 
     pub(super) fn extend(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
@@ -157,7 +157,7 @@ impl MemoryStore {
         if let Mutation::Done(key) = &released {
             self.hint(key);
         }
-        Ok(unit(&released))
+        Ok(released.map(|_| ()))
     }
 
     pub(super) fn find(&self, what: Find<'_>, cleans_up: bool) -> Result<Page> {
@@ -187,13 +187,5 @@ impl MemoryStore {
     // A test that fails while it holds a lock must not hide its own message behind the poison's.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn unit<T>(mutation: &Mutation<T>) -> Mutation<()> {
-    match mutation {
-        Mutation::Done(_) => Mutation::Done(()),
-        Mutation::Expired => Mutation::Expired,
-        Mutation::NotFound => Mutation::NotFound,
     }
 }

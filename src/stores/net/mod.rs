@@ -3,5 +3,6 @@
 pub(super) mod backoff;
 pub(super) mod pem;
 pub(super) mod stream;
+pub(super) mod tapped;
 pub(super) mod tls;
 mod verify;

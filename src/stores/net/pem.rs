@@ -1,7 +1,7 @@
 //! Certificates and keys in PEM form, given as they are or as files.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -51,6 +51,13 @@ impl Pem {
         let purpose = Purpose::Key;
         PrivateKeyDer::from_pem_slice(&self.read(purpose)?)
             .map_err(|_| BadPem { purpose, flaw: Flaw::Malformed })
+    }
+
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Pem::Given(_) => None,
+            Pem::File(path) => Some(path),
+        }
     }
 
     fn read(&self, purpose: Purpose) -> Result<Arc<[u8]>, BadPem> {

@@ -1,6 +1,7 @@
 //! TLS by rustls with one provider: whom to trust, how far to verify, and what to show.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
@@ -11,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::pem::{BadPem, Pem, Purpose};
 use super::verify::{AnyCertificate, AnyName};
+use crate::crew::Crew;
 use crate::lock::{Error, Result};
 
 /// How far a server's certificate is verified.
@@ -86,8 +88,14 @@ impl Tls {
     /// Reads files and the system's certificates, hence off this thread.
     pub(crate) async fn client_config(&self) -> Result<ClientConfig, Problem> {
         let tls = self.clone();
-        let building = tokio::task::spawn_blocking(move || tls.build());
-        building.await.unwrap_or_else(|error| Err(Problem::SetUp(error.into())))
+        let building = Crew::read("certificates", self.file(), move || tls.build()).await;
+        building.unwrap_or_else(|error| Err(Problem::SetUp(error.into())))
+    }
+
+    /// The first file that is read.
+    fn file(&self) -> Option<&Path> {
+        let identity = self.identity.iter().flat_map(|identity| [&identity.certificate, &identity.key]);
+        self.authorities.iter().chain(identity).find_map(Pem::file)
     }
 
     fn build(&self) -> Result<ClientConfig, Problem> {
@@ -141,8 +149,24 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Verified against the system's certificates, in full.
+///
+/// # Errors
+/// `Internal` where TLS can't be set up, `ServiceUnavailable` when the system grants no thread to read them.
+pub(crate) async fn system_config() -> Result<ClientConfig> {
+    let set_up = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        Error::internal("TLS can't be set up").because(cause)
+    };
+    let roots = Crew::read("certificates", None, system_roots).await?;
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| set_up(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// Some of a system's certificates may be unreadable; those that are not decide. Reads files.
-pub(crate) fn system_roots() -> RootCertStore {
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots

@@ -7,12 +7,13 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::{Connection, Step};
 use super::error::Failure;
-use super::lane::{Reply, Request};
+use super::joined::{Reply, Request};
 use super::names::storage_keys;
 use super::record::{Stored, column, timestamp};
 use super::statements::Sql;
 use crate::backend::{AcquireRequest, Acquired};
 use crate::lock::{Error, Fence, Lease, Result, StorageKeys, TIME_TOLERANCE};
+use crate::stores::batch::Distinct;
 
 #[derive(Debug)]
 pub(super) struct Acquire {
@@ -166,12 +167,14 @@ impl<'a> Many<'a> {
     }
 }
 
-impl Request for Acquire {
-    type Answer = Acquired;
-
+impl Distinct for Acquire {
     fn identity(&self) -> &str {
         self.request.lock_id.as_str()
     }
+}
+
+impl Request for Acquire {
+    type Answer = Acquired;
 
     async fn send(
         requests: &[&Acquire],

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::stream::Stream;
+use crate::stores::net::tapped::{Tap, Tapped};
 
 /// After this long without traffic, whether the other side is still there is looked up before anything is written.
 const QUIET: Duration = Duration::from_millis(1);
@@ -46,10 +47,9 @@ impl Socket for tokio::net::UnixStream {
     }
 }
 
-/// Writes nothing to a connection whose end has already arrived, and counts what it writes: where that is
-/// nothing, nothing of a request was sent.
-pub(super) struct Attentive<S> {
-    socket: S,
+/// Lets nothing be written to a connection whose end has already arrived, and counts what is: where that is nothing,
+/// nothing of a request was sent.
+pub(super) struct Attentive {
     sent: Sent,
     /// When something last went or came.
     busy: Instant,
@@ -57,20 +57,20 @@ pub(super) struct Attentive<S> {
     early: Vec<u8>,
 }
 
-impl<S: Socket> Attentive<S> {
-    pub(super) fn over(socket: S) -> (Box<dyn Stream>, Sent) {
-        let sent = Sent::default();
-        let stream = Attentive { socket, sent: sent.clone(), busy: Instant::now(), early: Vec::new() };
-        (Box::new(stream), sent)
-    }
+pub(super) fn attentive(socket: impl Socket) -> (Box<dyn Stream>, Sent) {
+    let sent = Sent::default();
+    let tap = Attentive { sent: sent.clone(), busy: Instant::now(), early: Vec::new() };
+    (Box::new(Tapped { socket, tap }), sent)
+}
 
+impl Attentive {
     /// Whether something arrived that is to be read before anything is written.
-    fn has_news(&mut self) -> io::Result<bool> {
+    fn has_news(&mut self, socket: &impl Socket) -> io::Result<bool> {
         if !self.early.is_empty() || self.busy.elapsed() < QUIET {
             return Ok(false);
         }
         let mut buffer = [0; 1024];
-        match self.socket.receive(&mut buffer) {
+        match socket.receive(&mut buffer) {
             Ok(0) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             // Between two requests an error is the server's last word, and its end may still be on its way.
             Ok(_) if buffer[0] == ERROR => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
@@ -87,9 +87,29 @@ impl<S: Socket> Attentive<S> {
     }
 }
 
-impl<S: Socket> AsyncRead for Attentive<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl<S: Socket> Tap<S> for Attentive {
+    fn write(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.has_news(socket)? {
+            // Whoever drives the connection reads first when it comes back, and learns why it ended.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let outcome = write(socket, cx);
+        if let Poll::Ready(Ok(count)) = &outcome {
+            self.sent.0.fetch_add(*count as u64, Ordering::Release);
+            self.busy = Instant::now();
+        }
+        outcome
+    }
+
+    fn read(
+        &mut self,
+        socket: &mut S,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -99,7 +119,7 @@ impl<S: Socket> AsyncRead for Attentive<S> {
             self.early.drain(..count);
             return Poll::Ready(Ok(()));
         }
-        let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        let outcome = Pin::new(socket).poll_read(cx, buffer);
         if outcome.is_ready() {
             self.busy = Instant::now();
         }
@@ -107,33 +127,9 @@ impl<S: Socket> AsyncRead for Attentive<S> {
     }
 }
 
-impl<S: Socket> AsyncWrite for Attentive<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.has_news()? {
-            // Whoever drives the connection reads first when it comes back, and learns why it ended.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let outcome = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = &outcome {
-            self.sent.0.fetch_add(*count as u64, Ordering::Release);
-            self.busy = Instant::now();
-        }
-        outcome
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
     use super::*;
 
@@ -142,7 +138,7 @@ mod tests {
         for last_words in ["", "goodbye", "Error"] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let (mut stream, sent) = Attentive::over(TcpStream::connect(address).await.unwrap());
+            let (mut stream, sent) = attentive(TcpStream::connect(address).await.unwrap());
             stream.write_all(b"hello").await.unwrap();
             let (mut other, _) = listener.accept().unwrap();
             let mut heard = [0; 5];

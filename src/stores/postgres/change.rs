@@ -5,11 +5,12 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::{Connection, Step};
 use super::error::{Failure, Kind};
-use super::lane::{Reply, Request};
+use super::joined::{Reply, Request};
 use super::record::{Stored, column, timestamp};
 use super::statements::Sql;
 use crate::backend::Mutation;
 use crate::lock::{Error, LockId, Result, Timestamp, Ttl};
+use crate::stores::batch::Distinct;
 
 #[derive(Debug)]
 pub(super) struct Release(pub(super) LockId);
@@ -60,12 +61,14 @@ fn read<T>(row: Option<&Row>, done: impl Fn(&Row) -> Result<Option<T>>) -> Reply
     outcome().unwrap_or_else(|error: Error| Reply::Answer(Err(error)))
 }
 
-impl Request for Release {
-    type Answer = Mutation<()>;
-
+impl Distinct for Release {
     fn identity(&self) -> &str {
         self.0.as_str()
     }
+}
+
+impl Request for Release {
+    type Answer = Mutation<()>;
 
     async fn send(
         requests: &[&Release],
@@ -105,12 +108,14 @@ impl Request for Release {
     }
 }
 
-impl Request for Extend {
-    type Answer = Mutation<Timestamp>;
-
+impl Distinct for Extend {
     fn identity(&self) -> &str {
         self.lock_id.as_str()
     }
+}
+
+impl Request for Extend {
+    type Answer = Mutation<Timestamp>;
 
     async fn send(
         requests: &[&Extend],

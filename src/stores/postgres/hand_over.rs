@@ -7,7 +7,7 @@ use super::acquire::Acquire;
 use super::change::Release;
 use super::connection::{Connection, Step};
 use super::error::{Failure, Kind};
-use super::lane::Reply;
+use super::joined::{Reply, unlocked};
 use super::pool::{Pool, with_connection};
 use super::record::column;
 use super::statements::Sql;
@@ -24,7 +24,7 @@ pub(super) struct HandOver {
 }
 
 /// What the one statement came to.
-enum Outcome {
+enum Verdict {
     Done(HandedOver),
     /// Somebody else is changing this key.
     Busy,
@@ -37,14 +37,14 @@ impl HandOver {
     pub(super) async fn run(self, pool: Pool) -> Result<HandedOver> {
         let outcome = with_connection!(pool, None, |connection| self.send(connection));
         let busy = match outcome.map_err(|failure| failure.error)? {
-            Outcome::Done(handed) => return Ok(handed),
-            Outcome::Busy => true,
-            Outcome::Unlike => false,
+            Verdict::Done(handed) => return Ok(handed),
+            Verdict::Busy => true,
+            Verdict::Unlike => false,
         };
         let _turn = pool.wait_turn().await?;
         if busy {
             let outcome = with_connection!(pool, None, |connection| self.send_locked(connection));
-            if let Outcome::Done(handed) = outcome.map_err(|failure| failure.error)? {
+            if let Verdict::Done(handed) = outcome.map_err(|failure| failure.error)? {
                 return Ok(handed);
             }
         }
@@ -52,7 +52,7 @@ impl HandOver {
         halves.map_err(|failure| failure.error)?
     }
 
-    async fn send(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+    async fn send(&self, connection: &mut Connection) -> Result<Verdict, Failure> {
         match connection.run(Sql::HandOver, &self.parameters().each()).await {
             Err(failure) if failure.kind == Kind::Untold => self.send_untold(connection).await,
             rows => Ok(self.read(rows?.first())?),
@@ -60,18 +60,18 @@ impl HandOver {
     }
 
     /// It is the others' turn, and they can't be told: then they find out by themselves.
-    async fn send_untold(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+    async fn send_untold(&self, connection: &mut Connection) -> Result<Verdict, Failure> {
         let owner = self.owner.as_str();
         let rows = connection.run(Sql::ReleaseUntold, &[&[owner].as_slice()]).await?;
         match Release::read(rows.first()) {
             Reply::Answer(released) => {
-                Ok(Outcome::Done(HandedOver { released: released?, next: None, others: None, echo: false }))
+                Ok(Verdict::Done(HandedOver { released: released?, next: None, others: None, echo: false }))
             }
-            Reply::Busy { .. } => Ok(Outcome::Busy),
+            Reply::Busy { .. } => Ok(Verdict::Busy),
         }
     }
 
-    async fn send_locked(&self, connection: &mut Connection) -> Result<Outcome, Failure> {
+    async fn send_locked(&self, connection: &mut Connection) -> Result<Verdict, Failure> {
         let parameters = self.parameters();
         let parameters = parameters.each();
         let step = Step { sql: Sql::HandOver, parameters: &parameters };
@@ -84,11 +84,8 @@ impl HandOver {
         let owner = self.owner.as_str();
         let release = Step { sql: Sql::Release, parameters: &[&owner] };
         let (released, acquired) = self.next.send_after(release, connection).await?;
-        let busy = || {
-            Error::unavailable("another client changes this key without taking its advisory lock; try again")
-        };
-        let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(busy())) };
-        let Reply::Answer(acquired) = acquired else { return Ok(Err(busy().unknown())) };
+        let Reply::Answer(released) = Release::read(released.first()) else { return Ok(Err(unlocked())) };
+        let Reply::Answer(acquired) = acquired else { return Ok(Err(unlocked().unknown())) };
         Ok(released.and_then(|released| {
             Ok(HandedOver {
                 released,
@@ -108,17 +105,17 @@ impl HandOver {
         }
     }
 
-    fn read(&self, row: Option<&Row>) -> Result<Outcome> {
-        let Some(row) = row else { return Ok(Outcome::Unlike) };
+    fn read(&self, row: Option<&Row>) -> Result<Verdict> {
+        let Some(row) = row else { return Ok(Verdict::Unlike) };
         let others: Option<i64> = column(row, "others")?;
         if let Some(others) = others {
             let others = u32::try_from(others).unwrap_or(1);
             let (released, echo) = (Mutation::Done(()), others > 0);
-            return Ok(Outcome::Done(HandedOver { released, next: None, others: Some(others), echo }));
+            return Ok(Verdict::Done(HandedOver { released, next: None, others: Some(others), echo }));
         }
         if let Some(lease) = self.next.taken(row)? {
             let next = Some(Acquired::Granted(lease));
-            return Ok(Outcome::Done(HandedOver {
+            return Ok(Verdict::Done(HandedOver {
                 released: Mutation::Done(()),
                 next,
                 others: Some(0),
@@ -126,8 +123,8 @@ impl HandOver {
             }));
         }
         match column::<Option<bool>>(row, "mine")? {
-            Some(false) => Ok(Outcome::Busy),
-            _ => Ok(Outcome::Unlike),
+            Some(false) => Ok(Verdict::Busy),
+            _ => Ok(Verdict::Unlike),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL: one statement per operation, on a small pool of connections, and one session that listens.
 //!
-//! `config` says what a target may hold; `session`, `dial` and `pool` keep connections; `lane` joins requests
+//! `config` says what a target may hold; `session`, `dial` and `pool` keep connections; `joined` joins requests
 //! that are in flight at the same time; `acquire`, `change` and `hand_over` send the statements of `sql/` and
 //! read their answers; `wake`, `locks` and `listener` turn notifications into hints. Needs PostgreSQL 12 or later.
 
@@ -15,7 +15,7 @@ mod dial;
 mod error;
 mod hand_over;
 mod host;
-mod lane;
+mod joined;
 mod listener;
 mod locks;
 mod names;
@@ -49,7 +49,7 @@ use self::detached::Detached;
 use self::dial::Dialer;
 use self::error::Failure;
 use self::hand_over::HandOver as HandOverWork;
-use self::lane::Lane;
+use self::joined::Joined;
 use self::pool::{Pool, with_connection};
 use self::record::{Stored, column};
 use self::statements::{Sql, Statements};
@@ -59,14 +59,15 @@ use crate::backend::{
     TimeAuthority, Watch, Yield,
 };
 use crate::lock::{Error, Key, Result, Timestamp, Ttl};
+use crate::stores::batch::Batch;
 
 /// Locks in PostgreSQL. The server's clock decides ([`TimeAuthority::Server`]).
 pub struct PostgresBackend {
     capabilities: Capabilities,
     pool: Pool,
-    acquires: Lane<Acquire>,
-    releases: Lane<Release>,
-    extends: Lane<Extend>,
+    acquires: Batch<Joined<Acquire>>,
+    releases: Batch<Joined<Release>>,
+    extends: Batch<Joined<Extend>>,
     wakes: Wakes,
     cleaner: Cleaner,
     cleanup_in_is_locked: bool,
@@ -100,9 +101,9 @@ impl PostgresBackend {
         let pool = Pool::new(Arc::clone(&dialer), Arc::clone(&statements));
         PostgresBackend {
             capabilities,
-            acquires: Lane::new(pool.clone()),
-            releases: Lane::new(pool.clone()),
-            extends: Lane::new(pool.clone()),
+            acquires: Batch::new(Joined::new(pool.clone())),
+            releases: Batch::new(Joined::new(pool.clone())),
+            extends: Batch::new(Joined::new(pool.clone())),
             wakes: Wakes::new(dialer, statements),
             cleaner,
             cleanup_in_is_locked,

@@ -1,6 +1,6 @@
 //! `~/.pgpass`: passwords by host, port, database and user, for targets that name none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::stores::target::Secret;
 
@@ -13,6 +13,10 @@ impl Passfile {
     pub(super) fn at(path: Option<String>) -> Option<Passfile> {
         let in_home = || std::env::home_dir().map(|home| home.join(".pgpass"));
         path.map(PathBuf::from).or_else(in_home).map(Passfile)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The password of the first line that fits.

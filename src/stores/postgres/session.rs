@@ -21,6 +21,7 @@ use super::passfile::system_user;
 use super::stream::{self, Stream};
 use super::tls::SslMode;
 use super::{error, pid};
+use crate::crew::Crew;
 use crate::lock::{Error, Result};
 use crate::stores::target::Secret;
 
@@ -191,7 +192,7 @@ async fn user(config: &PostgresConfig) -> Option<String> {
     match &config.user {
         Some(user) => Some(user.clone()),
         // The system may have to ask a directory.
-        None => tokio::task::spawn_blocking(system_user).await.ok().flatten(),
+        None => Crew::read("user", None, system_user).await.ok().flatten(),
     }
 }
 
@@ -205,8 +206,8 @@ async fn password(config: &PostgresConfig, host: &Host, user: Option<String>) ->
         Host::Tcp { name, port, .. } => (name.clone(), *port),
         Host::Unix { directory, port } => (directory.to_string_lossy().into_owned(), *port),
     };
-    let found = tokio::task::spawn_blocking(move || file.find(&name, port, &database, &user)).await;
-    found.map_err(|error| Error::internal("the password file can't be read").because(error))
+    let path = file.path().to_owned();
+    Crew::read("passwords", Some(&path), move || file.find(&name, port, &database, &user)).await
 }
 
 /// The first address that accepts.

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
-use super::attentive::{Attentive, Sent};
+use super::attentive::{Sent, attentive};
 use super::host::Host;
 use crate::stores::net::stream::tune;
 
@@ -70,10 +70,10 @@ async fn open_one(address: Address) -> io::Result<(Box<dyn Stream>, Sent)> {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             tune(&stream)?;
-            Ok(Attentive::over(stream))
+            Ok(attentive(stream))
         }
         #[cfg(unix)]
-        Address::Unix(path) => Ok(Attentive::over(tokio::net::UnixStream::connect(path).await?)),
+        Address::Unix(path) => Ok(attentive(tokio::net::UnixStream::connect(path).await?)),
     }
 }
 

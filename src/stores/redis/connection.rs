@@ -13,8 +13,8 @@ use redis::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::batch::Batched;
 use super::config::Login;
+use super::corked::corked;
 use super::endpoint::Address;
 use super::error::{self, Refusal};
 use super::tls::Tls;
@@ -87,7 +87,7 @@ impl Connection {
             let stream = stream::open(settings.address, settings.tls)
                 .await
                 .map_err(|error| Refusal::io(&place, &error))?;
-            let stream = Batched::new(stream, traffic.clone());
+            let stream = corked(stream, traffic.clone());
             let mut info =
                 RedisConnectionInfo::default().set_lib_name("syncguard", env!("CARGO_PKG_VERSION"));
             let user = password.as_ref().and_then(|password| password.user());

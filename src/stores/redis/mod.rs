@@ -3,14 +3,15 @@
 //! `config` says what a target may hold, `link` keeps the connection, `operations` call the scripts and
 //! read their answers, `wake` turns messages into hints. Needs Redis 5 or later; wake-ups need 6.
 
-mod batch;
 mod cluster;
 mod config;
 mod connection;
+mod corked;
 mod dial;
 mod endpoint;
 mod error;
 mod eviction;
+mod joined;
 mod link;
 mod listing;
 mod names;
@@ -26,7 +27,6 @@ mod server;
 mod slots;
 mod stream;
 mod tls;
-mod together;
 mod topology;
 mod traffic;
 mod url;
@@ -40,18 +40,19 @@ use async_trait::async_trait;
 pub use config::RedisConfig;
 pub use names::{LIMIT, cluster_keys, storage_keys};
 
+use self::joined::{Joined, Shared};
 use self::names::Names;
 use self::operations::KNOWN;
 use self::pointer::Pending;
 use self::replicas::Replicas;
 use self::script::{ACQUIRE, ACQUIRE_MANY, RELEASE, RELEASE_MANY};
 use self::server::Server;
-use self::together::{Shared, Together};
 use crate::backend::{
     AcquireRequest, Acquired, Backend, Capabilities, Find, HandOver, HandedOver, Mutation, Owner, Page,
     TimeAuthority, Watch,
 };
 use crate::lock::{FenceRetention, Key, Result, Timestamp, Ttl};
+use crate::stores::batch::Batch;
 
 /// Locks in Redis. The server's clock decides ([`TimeAuthority::Server`]).
 #[derive(Debug)]
@@ -67,8 +68,8 @@ pub struct RedisBackend {
     pending: Pending,
     server: Arc<Server>,
     replicas: Option<Replicas>,
-    acquires: Together<3, 3>,
-    releases: Together<2, 1>,
+    acquires: Batch<Joined<3, 3>>,
+    releases: Batch<Joined<2, 1>>,
 }
 
 impl RedisBackend {
@@ -98,16 +99,16 @@ impl RedisBackend {
             names,
             cleanup_in_is_locked,
             pending: Pending::default(),
-            acquires: Together::new(
+            acquires: Batch::new(Joined::new(
                 Shared::new(&ACQUIRE, [retention.clone()]),
                 Shared::new(&ACQUIRE_MANY, [retention.clone()]),
                 server.clone(),
-            ),
-            releases: Together::new(
+            )),
+            releases: Batch::new(Joined::new(
                 Shared::new(&RELEASE, [KNOWN.to_owned()]),
                 Shared::new(&RELEASE_MANY, []),
                 server.clone(),
-            ),
+            )),
             retention,
             replicas,
             server,

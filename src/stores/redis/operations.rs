@@ -3,10 +3,10 @@
 use redis::Value;
 
 use super::RedisBackend;
+use super::joined::Part;
 use super::names::Place;
 use super::replicas::Confirmed;
 use super::script::{ACQUIRE, Call, EXTEND, HAND_OVER, RELEASE};
-use super::together::Part;
 use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Owner, Yield};
 use crate::lock::{Error, Key, Result, Timestamp, Ttl};
 
@@ -51,7 +51,7 @@ impl RedisBackend {
             return self.confirm(acquired, short).await;
         }
         let args = [request.lock_id.as_str().to_owned(), millis(request.ttl), json(&request.key)];
-        let reply = self.acquires.run(Part { keys, args }).await?;
+        let reply = self.acquires.submit(Part { keys, args }).await?;
         self.acquired_with_others(&reply, request)
     }
 
@@ -134,7 +134,7 @@ impl RedisBackend {
         let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
         if let Aim { lock: Some(lock), index: Some(index) } = aim {
             let args = [owner.lock_id.as_str().to_owned()];
-            let reply = self.releases.run(Part { keys: [lock, index], args }).await?;
+            let reply = self.releases.submit(Part { keys: [lock, index], args }).await?;
             return self.released_with_others(&reply);
         }
         let args = [aim.mode(), owner.lock_id.as_str(), &self.all_locks];

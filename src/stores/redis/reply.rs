@@ -6,8 +6,8 @@ use redis::Value;
 
 use super::RedisBackend;
 use super::error::unexpected;
+use super::joined::Heard;
 use super::record;
-use super::together::Reply;
 use crate::backend::{AcquireRequest, Acquired, Mutation};
 use crate::lock::{Error, Fence, Key, Lease, LockId, Result, Timestamp};
 
@@ -40,10 +40,10 @@ impl RedisBackend {
     }
 
     /// The same where others may have been asked for in the same script.
-    pub(super) fn acquired_with_others(&self, reply: &Reply, request: &AcquireRequest) -> Result<Acquired> {
+    pub(super) fn acquired_with_others(&self, reply: &Heard, request: &AcquireRequest) -> Result<Acquired> {
         let (now, answer) = match reply {
-            Reply::Own(reply) => return self.acquired(reply, &request.key, request.lock_id),
-            Reply::Shared { now, answer } => (self.time(now)?, answer),
+            Heard::Own(reply) => return self.acquired(reply, &request.key, request.lock_id),
+            Heard::Shared { now, answer } => (self.time(now)?, answer),
         };
         match answer {
             Value::BulkString(_) => Ok(Acquired::Granted(Lease {
@@ -61,13 +61,13 @@ impl RedisBackend {
         }
     }
 
-    pub(super) fn released_with_others(&self, reply: &Reply) -> Result<Mutation<()>> {
+    pub(super) fn released_with_others(&self, reply: &Heard) -> Result<Mutation<()>> {
         match reply {
-            Reply::Own(reply) => self.released(reply),
-            Reply::Shared { answer: Value::Int(DONE), .. } => Ok(Mutation::Done(())),
-            Reply::Shared { answer: Value::Int(EXPIRED), .. } => Ok(Mutation::Expired),
-            Reply::Shared { answer: Value::Int(NOT_FOUND), .. } => Ok(Mutation::NotFound),
-            Reply::Shared { answer, .. } => Err(self.strange(answer)),
+            Heard::Own(reply) => self.released(reply),
+            Heard::Shared { answer: Value::Int(DONE), .. } => Ok(Mutation::Done(())),
+            Heard::Shared { answer: Value::Int(EXPIRED), .. } => Ok(Mutation::Expired),
+            Heard::Shared { answer: Value::Int(NOT_FOUND), .. } => Ok(Mutation::NotFound),
+            Heard::Shared { answer, .. } => Err(self.strange(answer)),
         }
     }
 

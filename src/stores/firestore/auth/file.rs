@@ -11,6 +11,7 @@ use url::Url;
 use super::TokenSource;
 use super::service_account::ServiceAccount;
 use super::user::{TOKEN_URI, User};
+use crate::crew::Crew;
 use crate::lock::{Code, Error, Result};
 use crate::stores::target::Secret;
 
@@ -60,13 +61,14 @@ fn gcloud_directory() -> Option<PathBuf> {
 
 async fn load(path: PathBuf) -> std::io::Result<String> {
     // A home directory may lie on a network that hangs; the runtime's threads must not.
-    let loading = tokio::task::spawn_blocking(move || {
+    let file = path.clone();
+    let loading = Crew::read("credentials", Some(&path), move || {
         use std::io::Read;
         let mut text = String::new();
-        std::fs::File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+        std::fs::File::open(file)?.take(LONGEST).read_to_string(&mut text)?;
         Ok(text)
     });
-    loading.await.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)))
+    loading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {

@@ -1,7 +1,7 @@
 //! The few HTTP requests that tokens take: one connection each, over TLS unless it stays on this machine
 //! or goes to the metadata server.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -12,12 +12,13 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::Token;
 use crate::lock::{Code, Error, Result};
-use crate::stores::net::tls as net;
+use crate::stores::net::tls::system_config;
 use crate::stores::target::Secret;
 
 /// No reply about a token is longer.
@@ -139,7 +140,7 @@ async fn send(url: &Url, request: Request<Full<Bytes>>) -> Result<(StatusCode, B
     let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     if url.scheme() == "https" {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| unusable(url, error))?;
-        let stream = TlsConnector::from(tls()?).connect(name, stream).await.map_err(unreachable)?;
+        let stream = TlsConnector::from(tls().await?).connect(name, stream).await.map_err(unreachable)?;
         ask(url, stream, request).await
     } else {
         ask(url, stream, request).await
@@ -171,17 +172,10 @@ where
     exchange.await
 }
 
-fn tls() -> Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
-    }
-    let config = ClientConfig::builder_with_provider(net::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::internal("TLS can't be set up").because(error))?
-        .with_root_certificates(net::system_roots())
-        .with_no_client_auth();
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+async fn tls() -> Result<Arc<ClientConfig>> {
+    static CONFIG: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
+    let config = CONFIG.get_or_try_init(async || Ok(Arc::new(system_config().await?))).await?;
+    Ok(Arc::clone(config))
 }
 
 fn unusable(url: &Url, cause: impl std::error::Error + Send + Sync + 'static) -> Error {

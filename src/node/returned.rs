@@ -6,14 +6,14 @@ use napi::sys;
 use syncguard::backend::{Acquired, Mutation};
 use syncguard::local::file_lock::HeldBy;
 use syncguard::local::instance::Holder;
-use syncguard::lock::{Error, Lease, LockId, Outcome as Applied, Result, Timestamp};
+use syncguard::lock::{Error, Lease, LockId, Outcome, Result, Timestamp};
 
 use crate::foreign::ForeignError;
 use crate::raw::{Value, make_flag, make_null, make_number, make_object, make_text};
 
 /// One answer, still without an environment.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Returned {
     Granted(Lease),
     Refused,
     /// An acquire of a JavaScript backend: the result itself stayed in JavaScript, under this name.
@@ -28,18 +28,18 @@ pub enum Outcome {
     Failed(Error),
 }
 
-impl Outcome {
-    pub fn of<T>(result: Result<T>, outcome: impl FnOnce(T) -> Outcome) -> Outcome {
+impl Returned {
+    pub fn of<T>(result: Result<T>, outcome: impl FnOnce(T) -> Returned) -> Returned {
         match result {
             Ok(value) => outcome(value),
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Returned::Failed(error),
         }
     }
 
-    pub fn acquired(acquired: Acquired) -> Outcome {
+    pub fn acquired(acquired: Acquired) -> Returned {
         match acquired {
-            Acquired::Granted(lease) => Outcome::Granted(lease),
-            Acquired::Held { .. } => Outcome::Refused,
+            Acquired::Granted(lease) => Returned::Granted(lease),
+            Acquired::Held { .. } => Returned::Refused,
         }
     }
 
@@ -47,7 +47,7 @@ impl Outcome {
         let flag = |flag| make_flag(env, flag);
         let text = |text: &str| make_text(env, text);
         match self {
-            Outcome::Granted(lease) => make_object(
+            Returned::Granted(lease) => make_object(
                 env,
                 &[
                     (c"ok", flag(true)),
@@ -56,17 +56,17 @@ impl Outcome {
                     (c"fence", text(&lease.fence.to_string())),
                 ],
             ),
-            Outcome::Refused => make_object(env, &[(c"ok", flag(false))]),
-            Outcome::ForeignGranted(lock_id) => {
+            Returned::Refused => make_object(env, &[(c"ok", flag(false))]),
+            Returned::ForeignGranted(lock_id) => {
                 make_object(env, &[(c"ok", flag(true)), (c"lockId", text(lock_id.as_str()))])
             }
-            Outcome::Released(mutation) => mutated(env, *mutation, |()| None),
-            Outcome::Extended(mutation) => {
+            Returned::Released(mutation) => mutated(env, *mutation, |()| None),
+            Returned::Extended(mutation) => {
                 mutated(env, *mutation, |at| Some((c"expiresAtMs", millis(env, at))))
             }
-            Outcome::Flag(value) => flag(*value),
-            Outcome::Found(None) | Outcome::Nothing => make_null(env),
-            Outcome::Found(Some(lease)) => make_object(
+            Returned::Flag(value) => flag(*value),
+            Returned::Found(None) | Returned::Nothing => make_null(env),
+            Returned::Found(Some(lease)) => make_object(
                 env,
                 &[
                     (c"key", text(lease.key.as_str())),
@@ -76,21 +76,21 @@ impl Outcome {
                     (c"fence", text(&lease.fence.to_string())),
                 ],
             ),
-            Outcome::Text(value) => text(value),
-            Outcome::Number(number) => make_number(env, *number),
-            Outcome::Failed(error) => failure(env, error),
+            Returned::Text(value) => text(value),
+            Returned::Number(number) => make_number(env, *number),
+            Returned::Failed(error) => failure(env, error),
         }
     }
 }
 
-impl ToNapiValue for Outcome {
+impl ToNapiValue for Returned {
     #[allow(unsafe_code, reason = "the trait's signature; nothing in it is unsafe")]
     unsafe fn to_napi_value(env: sys::napi_env, outcome: Self) -> napi::Result<sys::napi_value> {
         Ok(outcome.to_js(env).raw)
     }
 }
 
-impl TypeName for Outcome {
+impl TypeName for Returned {
     fn type_name() -> &'static str {
         "unknown"
     }
@@ -124,8 +124,8 @@ fn millis(env: sys::napi_env, at: Timestamp) -> Value {
 
 pub fn failure(env: sys::napi_env, error: &Error) -> Value {
     let outcome = match error.outcome() {
-        Applied::NotApplied => "not-applied",
-        Applied::Unknown => "unknown",
+        Outcome::NotApplied => "not-applied",
+        Outcome::Unknown => "unknown",
     };
     let mut properties = vec![
         (c"failed", make_flag(env, true)),

@@ -1,34 +1,60 @@
-//! Requests that wait to go together in one command.
+//! Requests that wait to go together, in order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// A request that can go with others of its kind.
-pub(crate) trait Joinable {
+/// A request that waits.
+pub(crate) trait Waiting {
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
 }
 
-/// Takes the first ones from a queue, at most `width`. Abandoned ones are dropped.
-pub(crate) fn take<J: Joinable>(queue: &mut VecDeque<J>, width: usize) -> Vec<J> {
-    let mut taken = Vec::with_capacity(queue.len().min(width));
-    while taken.len() < width
-        && let Some(job) = queue.pop_front()
-    {
-        if !job.is_abandoned() {
-            taken.push(job);
-        }
+/// Those that wait, in the order in which they came.
+pub(crate) trait Backlog<W>: Default {
+    fn is_empty(&self) -> bool;
+
+    fn push(&mut self, waiting: W);
+
+    /// The first ones that may go together, at most `width`. Abandoned ones are dropped; the others stay.
+    fn take(&mut self, width: usize) -> Vec<W>;
+
+    fn take_all(&mut self) -> Vec<W>;
+}
+
+/// Any of them may go together.
+impl<W: Waiting> Backlog<W> for VecDeque<W> {
+    fn is_empty(&self) -> bool {
+        VecDeque::is_empty(self)
     }
-    taken
+
+    fn push(&mut self, waiting: W) {
+        self.push_back(waiting);
+    }
+
+    fn take(&mut self, width: usize) -> Vec<W> {
+        let mut taken = Vec::with_capacity(self.len().min(width));
+        while taken.len() < width
+            && let Some(waiting) = self.pop_front()
+        {
+            if !waiting.is_abandoned() {
+                taken.push(waiting);
+            }
+        }
+        taken
+    }
+
+    fn take_all(&mut self) -> Vec<W> {
+        self.drain(..).collect()
+    }
 }
 
 /// A request that can't go with one of the same identity.
-pub(crate) trait Distinct: Joinable {
+pub(crate) trait Distinct {
     fn identity(&self) -> &str;
 }
 
-/// A queue of such requests. Taking from it costs what is taken, however many wait.
+/// Each identity goes once at a time. Taking from it costs what is taken, however many wait.
 #[derive(Debug)]
-pub(crate) struct DistinctQueue<J> {
+pub(crate) struct DistinctBacklog<J> {
     /// The number of the next one that comes.
     next: u64,
     /// By identity, in order of their numbers; never empty.
@@ -37,18 +63,18 @@ pub(crate) struct DistinctQueue<J> {
     first: BTreeMap<u64, Box<str>>,
 }
 
-impl<J> Default for DistinctQueue<J> {
-    fn default() -> DistinctQueue<J> {
-        DistinctQueue { next: 0, waiting: HashMap::new(), first: BTreeMap::new() }
+impl<J> Default for DistinctBacklog<J> {
+    fn default() -> DistinctBacklog<J> {
+        DistinctBacklog { next: 0, waiting: HashMap::new(), first: BTreeMap::new() }
     }
 }
 
-impl<J: Distinct> DistinctQueue<J> {
-    pub(crate) fn is_empty(&self) -> bool {
+impl<J: Distinct + Waiting> Backlog<J> for DistinctBacklog<J> {
+    fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn push(&mut self, job: J) {
+    fn push(&mut self, job: J) {
         let number = self.next;
         self.next += 1;
         if let Some(others) = self.waiting.get_mut(job.identity()) {
@@ -60,8 +86,7 @@ impl<J: Distinct> DistinctQueue<J> {
         self.waiting.insert(identity, VecDeque::from([(number, job)]));
     }
 
-    /// The first ones, at most `width`, each identity once. Abandoned ones are dropped; the others stay, in order.
-    pub(crate) fn take(&mut self, width: usize) -> Vec<J> {
+    fn take(&mut self, width: usize) -> Vec<J> {
         let mut taken = Vec::with_capacity(self.first.len().min(width));
         let mut later = Vec::new();
         while taken.len() < width
@@ -80,8 +105,7 @@ impl<J: Distinct> DistinctQueue<J> {
         taken
     }
 
-    /// All of them, in order.
-    pub(crate) fn take_all(&mut self) -> Vec<J> {
+    fn take_all(&mut self) -> Vec<J> {
         self.first.clear();
         let mut all: Vec<_> = self.waiting.drain().flat_map(|(_, jobs)| jobs).collect();
         all.sort_unstable_by_key(|(number, _)| *number);
@@ -97,7 +121,7 @@ mod tests {
 
     struct Job(&'static str, bool);
 
-    impl Joinable for Job {
+    impl Waiting for Job {
         fn is_abandoned(&self) -> bool {
             self.1
         }
@@ -113,8 +137,8 @@ mod tests {
         jobs.into_iter().map(|job| job.0).collect()
     }
 
-    fn queue(jobs: impl IntoIterator<Item = (&'static str, bool)>) -> DistinctQueue<Job> {
-        let mut queue = DistinctQueue::default();
+    fn queue(jobs: impl IntoIterator<Item = (&'static str, bool)>) -> DistinctBacklog<Job> {
+        let mut queue = DistinctBacklog::default();
         jobs.into_iter().for_each(|(name, abandoned)| queue.push(Job(name, abandoned)));
         queue
     }
@@ -124,9 +148,9 @@ mod tests {
         let mut queue: VecDeque<_> = [("x", true), ("a", false), ("a", false), ("b", true), ("c", false)]
             .map(|(n, a)| Job(n, a))
             .into();
-        assert_eq!(names(take(&mut queue, 2)), "aa");
-        assert_eq!(names(take(&mut queue, 9)), "c");
-        assert!(take(&mut queue, 9).is_empty());
+        assert_eq!(names(queue.take(2)), "aa");
+        assert_eq!(names(queue.take(9)), "c");
+        assert!(queue.take(9).is_empty());
     }
 
     #[test]
