@@ -14,7 +14,7 @@ const MAY_SLEEP = [
   // Between attempts to come back to a server.
   /^src\/stores\/net\/backoff\.rs$/,
   // No pause before an attempt: when a stream is idle or due to be looked after, and how often a silent connection is looked at.
-  /^src\/stores\/(postgres\/listener|firestore\/listener|redis\/watchdog)\.rs$/,
+  /^src\/stores\/(postgres\/wake\/listener|firestore\/wake\/listener|redis\/transport\/watchdog)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
   /^src\/local\/(instance\/mod|file_lock\/(acquire|lease))\.rs$/,
   /^src\/(conformance|stores\/memory)\//,

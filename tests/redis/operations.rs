@@ -367,7 +367,7 @@ async fn clean_up_spares_what_has_changed_since_it_was_read() {
     let lease = take(&backend(&server.url()), "a").await;
     let mut client = server.client();
     let index = format!("syncguard:id:{}", lease.lock_id.as_str());
-    let script = redis::Script::new(include_str!("../../src/stores/redis/clean_up.lua"));
+    let script = redis::Script::new(include_str!("../../src/stores/redis/scripts/clean_up.lua"));
     let mut invocation = script.key("syncguard:a");
     let deleted: i64 = invocation.key(&index).arg("what was read").invoke(&mut client).unwrap();
     assert_eq!(deleted, 0);

@@ -3,10 +3,9 @@
 
 use super::FirestoreBackend;
 use super::documents::{Counter, Stored, Version, put_fence, put_lease};
-use super::error;
 use super::names::Place;
-use super::requests::Committed;
-use crate::backend::{AcquireRequest, Acquired, HandOver, HandedOver, Mutation, Yield};
+use super::transport::requests::Committed;
+use crate::backend::{AcquireRequest, Acquired, Mutation};
 use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_live};
 
 /// Reading and committing this often at most: once, and again when somebody interfered. Who lost each time looks once
@@ -14,83 +13,18 @@ use crate::lock::{Fence, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_li
 pub(super) const ROUNDS: u32 = 3;
 
 impl FirestoreBackend {
-    pub(super) async fn try_acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
-        let place = self.server.names().await?.place(&request.key)?;
-        for round in 0..=ROUNDS {
-            let (stored, counter) = self.read_both(&place).await?;
-            let now = self.server.clock.now();
-            if let Some(stored) = stored.as_ref().filter(|stored| is_live(stored.lease.expires_at, now)) {
-                return Ok(self.refuse_or_repeat(stored, request, now));
-            }
-            if round < ROUNDS
-                && let Some(lease) = self.try_grant(&place, request, stored, counter, now).await?
-            {
-                return Ok(Acquired::Granted(lease));
-            }
-        }
-        // Others were faster each time, and had it a moment ago.
-        Ok(Acquired::Held { free_in: None })
-    }
-
-    pub(super) async fn release_and_acquire(&self, request: &HandOver<'_>) -> Result<HandedOver> {
-        let HandOver { owner, next, yields } = request;
-        // Firestore does not tell who listens to a document. Others may, so when it is their turn they get it:
-        // the wake-up costs them nothing, and without them the local waiter asks again 10 ms later.
-        if *yields != Yield::Never {
-            let released = self.release_one(owner).await?;
-            return Ok(HandedOver { released, next: None, others: None, echo: true });
-        }
-        let place = self.server.names().await?.place(&next.key)?;
-        let now = self.server.clock.now();
-        let mut rounds = ROUNDS;
-        if let Some(stored) = self.grants.live(&owner.lock_id, now)
-            && stored.is_in_its_place(&place)
-        {
-            if let Some(lease) = self.try_pass(&place, next, &stored, now).await? {
-                return Ok(HandedOver {
-                    released: Mutation::Done(()),
-                    next: Some(Acquired::Granted(lease)),
-                    others: Some(0),
-                    echo: false,
-                });
-            }
-            rounds -= 1;
-        }
-        for round in 0..=rounds {
-            let (stored, counter) = self.read_both(&place).await?;
-            let now = self.server.clock.now();
-            let released = released(stored.as_ref(), &owner.lock_id, now);
-            let other = stored.as_ref().filter(|stored| is_live(stored.lease.expires_at, now));
-            if let Some(stored) = other.filter(|_| released != Mutation::Done(())) {
-                return Ok(HandedOver {
-                    released,
-                    next: Some(self.refuse_or_repeat(stored, next, now)),
-                    others: Some(0),
-                    echo: false,
-                });
-            }
-            if round < rounds
-                && let Some(lease) = self.try_grant(&place, next, stored, counter, now).await?
-            {
-                self.grants.forget(&owner.lock_id);
-                return Ok(HandedOver {
-                    released,
-                    next: Some(Acquired::Granted(lease)),
-                    others: Some(0),
-                    echo: false,
-                });
-            }
-        }
-        Err(error::contended(&self.server.config.host))
-    }
-
-    async fn read_both(&self, place: &Place) -> Result<(Option<Stored>, Counter)> {
+    pub(super) async fn read_both(&self, place: &Place) -> Result<(Option<Stored>, Counter)> {
         let [lock, fence] = self.server.read([&place.lock, &place.fence]).await?;
         let stored = lock.as_ref().map(Stored::read).transpose()?;
         Ok((stored, Counter::read(fence.as_ref())?))
     }
 
-    fn refuse_or_repeat(&self, stored: &Stored, request: &AcquireRequest, now: Timestamp) -> Acquired {
+    pub(super) fn refuse_or_repeat(
+        &self,
+        stored: &Stored,
+        request: &AcquireRequest,
+        now: Timestamp,
+    ) -> Acquired {
         if stored.lease.lock_id == request.lock_id {
             self.grants.remember(stored.clone(), now);
             return Acquired::Granted(stored.lease.clone());
@@ -99,7 +33,7 @@ impl FirestoreBackend {
     }
 
     /// Writes the next lease and its fence over what was seen; `None` when that has changed.
-    async fn try_grant(
+    pub(super) async fn try_grant(
         &self,
         place: &Place,
         request: &AcquireRequest,
@@ -123,7 +57,7 @@ impl FirestoreBackend {
 
     /// The same where this process knows the lock's document as its own: nobody mints a fence for a key
     /// without changing that document, so its precondition holds for both.
-    async fn try_pass(
+    pub(super) async fn try_pass(
         &self,
         place: &Place,
         next: &AcquireRequest,
@@ -172,7 +106,7 @@ fn mint(request: &AcquireRequest, previous: Option<Fence>, now: Timestamp) -> Re
 }
 
 /// What releasing `lock_id` would answer.
-fn released(stored: Option<&Stored>, lock_id: &LockId, now: Timestamp) -> Mutation<()> {
+pub(super) fn released(stored: Option<&Stored>, lock_id: &LockId, now: Timestamp) -> Mutation<()> {
     match stored.filter(|stored| stored.lease.lock_id == *lock_id) {
         None => Mutation::NotFound,
         Some(stored) if is_live(stored.lease.expires_at, now) => Mutation::Done(()),

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use prost_types::Timestamp as ServerTime;
 
 use super::names::{self, Place};
-use super::proto::precondition::ConditionType;
-use super::proto::value::ValueType;
-use super::proto::{Document, DocumentMask, Precondition, Value, Write, write};
+use super::transport::proto::precondition::ConditionType;
+use super::transport::proto::value::ValueType;
+use super::transport::proto::{Document, DocumentMask, Precondition, Value, Write, write};
 use crate::lock::{Error, Fence, FenceRetention, Key, Lease, LockId, Result, Timestamp};
 
 pub(super) const LOCK_ID: &str = "lockId";

@@ -1,13 +1,14 @@
 //! Where documents lie: full resource names from what a configuration says.
 
+use super::documents;
 use super::documents::{KEY, LOCK_ID};
-use super::proto::structured_query::field_filter::Operator;
-use super::proto::structured_query::filter::FilterType;
-use super::proto::structured_query::{
+use super::transport::proto;
+use super::transport::proto::structured_query::field_filter::Operator;
+use super::transport::proto::structured_query::filter::FilterType;
+use super::transport::proto::structured_query::{
     CollectionSelector, Direction, FieldFilter, FieldReference, Filter, Order, Projection,
 };
-use super::proto::{Cursor, RunQueryRequest, StructuredQuery, run_query_request};
-use super::{documents, proto};
+use super::transport::proto::{Cursor, RunQueryRequest, StructuredQuery, run_query_request};
 use crate::backend::Span;
 use crate::lock::{self, Key, Limit, LockId, Result, StorageKeys};
 

@@ -1,39 +1,18 @@
 //! Release and extend, by lock id. Where this process remembers the grant they take one trip: the document's
 //! update time proves that it is still as it was. Otherwise the document is looked up first.
 
-use std::collections::HashSet;
-
-use futures_util::stream::{self, StreamExt};
-
 use super::FirestoreBackend;
 use super::acquiring::ROUNDS;
-use super::documents::{Stored, Version, delete, put_expiry};
+use super::documents::{Stored, Version, put_expiry};
 use super::error;
-use super::proto::Write;
-use super::requests::Committed;
+use super::transport::proto::Write;
+use super::transport::requests::Committed;
 use crate::backend::{Mutation, Owner};
 use crate::lock::{Error, LockId, Result, Timestamp, Ttl, is_live};
 
-/// So many documents one request changes at most.
-const BATCH: usize = 500;
-/// So many leases are looked up at the same time.
-const AT_ONCE: usize = 32;
-
 impl FirestoreBackend {
-    pub(super) async fn release_one(&self, owner: &Owner) -> Result<Mutation<()>> {
-        let released = self.change(owner, |stored, _| delete(&stored.name, stored.version)).await?;
-        self.grants.forget(&owner.lock_id);
-        Ok(released.map(|_| ()))
-    }
-
-    pub(super) async fn extend_one(&self, owner: &Owner, ttl: Ttl) -> Result<Mutation<Timestamp>> {
-        let extended =
-            self.change(owner, |stored, now| put_expiry(&stored.name, now.plus(ttl), stored.version)).await?;
-        Ok(extended.map(|Changed { stored, version, now }| self.moved(stored, version, now, ttl)))
-    }
-
     /// Changes the document of a live lease while it is as it was seen.
-    async fn change(
+    pub(super) async fn change(
         &self,
         owner: &Owner,
         write: impl Fn(&Stored, Timestamp) -> Write + Send + Sync,
@@ -107,40 +86,8 @@ impl FirestoreBackend {
         }
     }
 
-    pub(super) async fn extend_batched(&self, owners: &[(Owner, Ttl)]) -> Vec<Result<Mutation<Timestamp>>> {
-        let mut results: Vec<Option<Result<Mutation<Timestamp>>>> = owners.iter().map(|_| None).collect();
-        let now = self.server.clock.now();
-        // One request may name a document once only.
-        let mut named = HashSet::new();
-        let known: Vec<(usize, Stored)> = owners
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (owner, _))| Some((index, self.grants.live(&owner.lock_id, now)?)))
-            .filter(|(_, stored)| named.insert(stored.name.clone()))
-            .collect();
-        for batch in known.chunks(BATCH) {
-            for (index, result) in self.extend_known(owners, batch, now).await {
-                results[index] = Some(result);
-            }
-        }
-        // What is left: leases of others, and those that somebody changed meanwhile.
-        let left: Vec<usize> = (0..owners.len()).filter(|index| results[*index].is_none()).collect();
-        let each = left.into_iter().map(|index| async move {
-            let (owner, ttl) = &owners[index];
-            (index, self.extend_one(owner, *ttl).await)
-        });
-        let mut each = stream::iter(each).buffer_unordered(AT_ONCE);
-        while let Some((index, result)) = each.next().await {
-            results[index] = Some(result);
-        }
-        results
-            .into_iter()
-            .map(|result| result.unwrap_or_else(|| Err(Error::internal("a lease was left out"))))
-            .collect()
-    }
-
     /// One request for many; leaves out those that must be looked up.
-    async fn extend_known(
+    pub(super) async fn extend_known(
         &self,
         owners: &[(Owner, Ttl)],
         batch: &[(usize, Stored)],
@@ -169,7 +116,7 @@ impl FirestoreBackend {
     }
 
     /// Remembers the lease with its new expiry.
-    fn moved(&self, mut stored: Stored, version: Version, now: Timestamp, ttl: Ttl) -> Timestamp {
+    pub(super) fn moved(&self, mut stored: Stored, version: Version, now: Timestamp, ttl: Ttl) -> Timestamp {
         stored.lease.expires_at = now.plus(ttl);
         stored.version = version;
         let expires_at = stored.lease.expires_at;
@@ -180,8 +127,8 @@ impl FirestoreBackend {
 
 /// A change that was made: what was there before, its new version, and the time it counts from.
 #[derive(Debug)]
-struct Changed {
-    stored: Stored,
-    version: Version,
-    now: Timestamp,
+pub(super) struct Changed {
+    pub(super) stored: Stored,
+    pub(super) version: Version,
+    pub(super) now: Timestamp,
 }

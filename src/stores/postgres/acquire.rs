@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::connection::{Connection, Step};
 use super::error::Failure;
 use super::joined::{Reply, Request};
 use super::names::storage_keys;
-use super::record::{Stored, column, timestamp};
-use super::statements::Sql;
+use super::record::{Stored, by_number, column, timestamp, ttl_ms};
+use super::sql::Sql;
+use super::transport::connection::{Connection, Step};
 use crate::backend::{AcquireRequest, Acquired};
 use crate::lock::{Error, Fence, Lease, Result, StorageKeys, TIME_TOLERANCE};
 use crate::stores::batch::Distinct;
@@ -26,7 +26,7 @@ impl Acquire {
     pub(super) fn new(request: &AcquireRequest) -> Result<Acquire> {
         Ok(Acquire {
             keys: storage_keys(&request.key)?,
-            ttl_ms: super::ttl_ms(request.ttl),
+            ttl_ms: ttl_ms(request.ttl),
             request: request.clone(),
         })
     }
@@ -195,7 +195,7 @@ impl Request for Acquire {
             });
         }
         let rows = connection.run(Sql::AcquireMany, &Many::of(&asking).each()).await?;
-        let rows = super::by_number(rows, asking.len())?;
+        let rows = by_number(rows, asking.len())?;
         let answer = |request: &&Acquire| {
             let number = numbers[request.key()];
             let row = rows[number].as_ref().ok_or_else(missing)?;

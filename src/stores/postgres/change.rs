@@ -3,11 +3,11 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::connection::{Connection, Step};
 use super::error::{Failure, Kind};
 use super::joined::{Reply, Request};
-use super::record::{Stored, column, timestamp};
-use super::statements::Sql;
+use super::record::{Stored, by_number, column, timestamp, ttl_ms};
+use super::sql::Sql;
+use super::transport::connection::{Connection, Step};
 use crate::backend::Mutation;
 use crate::lock::{Error, LockId, Result, Timestamp, Ttl};
 use crate::stores::batch::Distinct;
@@ -23,7 +23,7 @@ pub(super) struct Extend {
 
 impl Extend {
     pub(super) fn new(lock_id: LockId, ttl: Ttl) -> Extend {
-        Extend { lock_id, ttl_ms: super::ttl_ms(ttl) }
+        Extend { lock_id, ttl_ms: ttl_ms(ttl) }
     }
 }
 
@@ -88,7 +88,7 @@ impl Request for Release {
             }
             outcome => outcome?,
         };
-        let rows = super::by_number(rows, requests.len())?;
+        let rows = by_number(rows, requests.len())?;
         Ok(rows.iter().map(|row| Release::read(row.as_ref())).collect())
     }
 
@@ -128,7 +128,7 @@ impl Request for Extend {
         let ids: Vec<&str> = requests.iter().map(|it| it.lock_id.as_str()).collect();
         let ttls: Vec<i64> = requests.iter().map(|it| it.ttl_ms).collect();
         let rows = connection.run(Sql::ExtendMany, &[&ids, &ttls]).await?;
-        let rows = super::by_number(rows, requests.len())?;
+        let rows = by_number(rows, requests.len())?;
         Ok(rows.iter().map(|row| Extend::read(row.as_ref())).collect())
     }
 

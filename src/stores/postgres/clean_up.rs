@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::pool::Pool;
-use super::statements::Sql;
+use super::sql::Sql;
+use super::transport::pool::Pool;
 use crate::lock::{FenceRetention, LockId};
 
 /// How long ago a record must have expired before `isLocked` deletes it.

@@ -5,12 +5,12 @@ use tokio_postgres::types::ToSql;
 
 use super::acquire::Acquire;
 use super::change::Release;
-use super::connection::{Connection, Step};
 use super::error::{Failure, Kind};
 use super::joined::{Reply, unlocked};
-use super::pool::{Pool, with_connection};
 use super::record::column;
-use super::statements::Sql;
+use super::sql::Sql;
+use super::transport::connection::{Connection, Step};
+use super::transport::pool::{Pool, with_connection};
 use crate::backend::{Acquired, HandedOver, Mutation};
 use crate::lock::{Error, LockId, Result};
 

@@ -1,9 +1,9 @@
 //! Requests of one kind, joined into one statement while all connections are busy.
 
-use super::connection::Connection;
-use super::detached::Detached;
 use super::error::{Failure, Kind};
-use super::pool::{Lent, Pool, with_connection};
+use super::transport::connection::Connection;
+use super::transport::detached::Detached;
+use super::transport::pool::{Lent, Pool, with_connection};
 use crate::lock::{Error, Result};
 use crate::stores::batch::{self, Carrier, Distinct, DistinctBacklog, Job};
 

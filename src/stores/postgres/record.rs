@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use crate::lock::{Error, Fence, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, is_live};
+use super::error::Failure;
+use crate::lock::{Error, Fence, Key, Lease, LockId, Result, TIME_TOLERANCE, Timestamp, Ttl, is_live};
 
 /// How long past its expiry a record is still live.
 #[allow(clippy::cast_possible_truncation, reason = "a second")]
@@ -89,4 +90,27 @@ pub(super) fn timestamp(millis: i64) -> Option<Timestamp> {
 pub(super) fn now(row: &Row) -> Result<Timestamp> {
     timestamp(column(row, "now_ms")?)
         .ok_or_else(|| Error::internal("the server's clock stands before 1970; set it right"))
+}
+
+/// As PostgreSQL takes it; no TTL comes near the end of the range.
+pub(super) fn ttl_ms(ttl: Ttl) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The row of each request, by the number that the statement gave it.
+pub(super) fn by_number(rows: Vec<Row>, requests: usize) -> Result<Vec<Option<Row>>, Failure> {
+    let mut numbered: Vec<Option<Row>> = Vec::new();
+    numbered.resize_with(requests, || None);
+    for row in rows {
+        let number: i64 = column(&row, "n")?;
+        match usize::try_from(number).ok().and_then(|number| numbered.get_mut(number)) {
+            Some(place) => *place = Some(row),
+            None => {
+                return Err(Error::internal("PostgreSQL answered a request that nobody sent")
+                    .unknown()
+                    .into());
+            }
+        }
+    }
+    Ok(numbered)
 }

@@ -7,10 +7,10 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::config::PostgresConfig;
-use super::dial::Dialer;
+use super::config::tables::{Identifier, Tables};
 use super::error;
-use super::session::{Session, millis};
-use super::tables::{Identifier, Tables};
+use super::transport::dial::Dialer;
+use super::transport::session::{Session, millis};
 use crate::lock::{Error, Result};
 
 /// The advisory lock under which tables are made: one number for everybody ("sgschema" in ASCII).

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::{Cmd, Value, from_redis_value};
 
-use super::connection::Connection;
+use super::transport::connection::Connection;
 use crate::backend::{Warning, Warnings};
 use crate::lock::Result;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use redis::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::script::{Call, Script};
-use super::server::Server;
+use super::scripts::{Call, Script};
+use super::transport::server::Server;
 use crate::lock::{Error, Result};
 use crate::stores::batch::{Carrier, Job, Reply};
 

@@ -3,7 +3,7 @@
 use redis::{Cmd, Value};
 
 use super::RedisBackend;
-use super::link::Link;
+use super::transport::link::Link;
 use crate::backend::{Page, Span};
 use crate::lock::{Error, Lease, Result};
 

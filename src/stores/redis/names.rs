@@ -3,7 +3,7 @@
 use crate::backend::Part;
 use crate::lock::{self, Error, Key, Limit, LockId, Result, StorageKeys, short_form, storage_key};
 
-use super::slots::hash_tag;
+use super::transport::slots::hash_tag;
 
 /// How long a name may be, and what is kept free for names derived from it.
 pub const LIMIT: Limit = Limit { bytes: 1000, reserve: 26 };

@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 use super::RedisBackend;
 use super::record;
 use super::reply::whole;
-use super::script::{CLEAN_UP, Call, LOOKUP};
+use super::scripts::{CLEAN_UP, Call, LOOKUP};
 use crate::lock::{Key, Lease, LockId, Result, Timestamp, is_live};
 
 /// A record that expired this long ago may be cleaned up.

@@ -11,9 +11,9 @@ use redis::{Cmd, ServerError, Value};
 use super::RedisBackend;
 use super::config::RedisConfig;
 use super::error::{self, unexpected};
-use super::script::Call;
-use super::server::Server;
-use crate::backend::{Acquired, Mutation, Owner};
+use super::scripts::Call;
+use super::transport::server::Server;
+use crate::backend::{Acquired, Backend, Mutation, Owner};
 use crate::lock::{Code, Error, Result};
 
 /// One WAIT: short enough that the connection is not taken for a silent one. Several go out together; the rest
@@ -115,7 +115,7 @@ impl RedisBackend {
     /// A grant counts where enough replicas have it. Otherwise it is taken back: `Err` with what became of that.
     pub(super) async fn confirm(&self, acquired: Acquired, short: Option<Error>) -> Result<Acquired> {
         match (short, acquired) {
-            (Some(short), Acquired::Granted(lease)) => match self.release_one(&Owner::from(lease)).await {
+            (Some(short), Acquired::Granted(lease)) => match self.release(&Owner::from(lease)).await {
                 Ok(Mutation::Done(()) | Mutation::NotFound | Mutation::Expired) => Err(short),
                 Err(error) => Err(short.unknown().because(error)),
             },

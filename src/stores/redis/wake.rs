@@ -6,8 +6,8 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::connection::{Connection, WeakConnection};
-use super::link::{Link, WeakLink, closed};
+use super::transport::connection::{Connection, WeakConnection};
+use super::transport::link::{Link, WeakLink, closed};
 use crate::backend::Watch;
 use crate::lock::Result;
 use crate::stores::watchers::{Left, Number, Source, Standing, Watchers, WeakWatchers};

@@ -1,3 +1,0 @@
-//! The messages of Firestore's gRPC interface, under a short name.
-
-pub(super) use googleapis_tonic_google_firestore_v1::google::firestore::v1::*;
