@@ -1,4 +1,4 @@
-/* The records that cross the boundary; src/node/outcome.rs makes them. Internal: not part of the public API. */
+/* The records that cross the boundary; src/node/returned.rs makes them. Internal: not part of the public API. */
 export type ErrorCode =
   | 'ServiceUnavailable'
   | 'AuthFailed'
@@ -96,7 +96,7 @@ export declare class Attachment {
   /** Opens nothing yet. */
   fileLock(path: unknown, options: Entries, slot: number, asksProbe: boolean): FileLock | Failure
   /** Claims nothing yet. */
-  singleInstance(directory: unknown, name: unknown): SingleInstance | Failure
+  singleInstance(directory: unknown, name: unknown): Guard | Failure
   /** A backend with its engine; no I/O yet. */
   open(kind: Kind, target: string | Entries | null, options: Entries, passwordSlot: number | null): Client | Failure
   /** Makes at a store what a backend needs there: tables. */
@@ -141,7 +141,7 @@ export declare class FileLock {
 }
 
 /** The claim to be the only instance, as JavaScript holds it. */
-export declare class SingleInstance {
+export declare class Guard {
   /** Answers the state and the path. */
   start(): Promise<string | Failure>
   cleanup(): Promise<null | Failure>

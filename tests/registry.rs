@@ -13,7 +13,7 @@ fn of(kind: Kind, target: &str, options: Settings) -> Result<Arc<dyn Backend>> {
 
 #[test]
 fn a_kind_has_one_name() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         assert_eq!(kind.name().parse::<Kind>().unwrap(), kind);
     }
     for name in ["", "Redis", "redis ", "sqlite"] {
@@ -43,7 +43,7 @@ fn each_kind_opens_its_store_without_io() {
 
 #[test]
 fn an_unknown_option_is_refused_by_every_kind() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         let options = [("colour".to_owned(), Setting::Flag(true))].into_iter().collect();
         let target = format!("{}://localhost/x", kind.name());
         let error = of(kind, &target, options).unwrap_err();
