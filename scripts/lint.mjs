@@ -53,7 +53,7 @@ function unpinnedActions() {
 
 /** Files that don't say in their first line what they are. */
 function silentFiles() {
-  const listed = run('git', ['ls-files', '--cached', '--others', '--exclude-standard', '--', 'src', 'tests', 'ts', 'scripts', 'benches', '__test__'], { quiet: true })
+  const listed = run('git', ['ls-files', '--cached', '--others', '--exclude-standard', '--', 'src', 'tests', ...SCRIPTED], { quiet: true })
   return listed
     .split('\n')
     .filter((name) => /\.(rs|[cm]?[jt]s)$/.test(name) && existsSync(join(root, name)))

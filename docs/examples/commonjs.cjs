@@ -1,3 +1,4 @@
+// The first lock, from CommonJS.
 const { createLock, LockError } = require("syncguard");
 
 async function main() {

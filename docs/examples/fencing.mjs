@@ -1,3 +1,4 @@
+// A resource that refuses a stale holder by its fence.
 import { createBackend } from "syncguard";
 
 /** What a lock protects. It refuses a writer whose fence is lower than one that it has seen. */

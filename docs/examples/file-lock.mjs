@@ -1,3 +1,4 @@
+// A lease file, compatible with the Go library.
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FileLock } from "syncguard/file";

@@ -1,3 +1,4 @@
+// Locks in a directory of your own: no server.
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createLock } from "syncguard/file";

@@ -1,3 +1,4 @@
+// A lock in Firestore.
 import { createLock } from "syncguard/firestore";
 
 const lock = createLock(`firestore://${process.env.GOOGLE_CLOUD_PROJECT ?? "my-project"}`);

@@ -1,3 +1,4 @@
+// Frees a key whose holder will never come back, by hand.
 import { createBackend, getByKeyRaw } from "syncguard";
 
 const key = process.argv[2] ?? "order:42";

@@ -1,3 +1,4 @@
+// At most one instance of an application.
 import { tmpdir } from "node:os";
 import { guard } from "syncguard/pid";
 

@@ -1,3 +1,4 @@
+// A lock as a handle, released at the end of its block.
 import { createBackend } from "syncguard";
 
 const backend = await createBackend();

@@ -1,3 +1,4 @@
+// A lock as a handle, in TypeScript.
 import { createBackend } from "syncguard";
 
 async function importOnce(): Promise<string> {

@@ -1,3 +1,4 @@
+// A lock in the Redis of an ioredis client.
 import Redis from "ioredis";
 import { createLock } from "syncguard/redis";
 

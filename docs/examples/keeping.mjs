@@ -1,3 +1,4 @@
+// A lock that is kept for as long as the work takes, and what to do when it is lost.
 import { setTimeout as sleep } from "node:timers/promises";
 import { createLock } from "syncguard";
 

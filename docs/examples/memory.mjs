@@ -1,3 +1,4 @@
+// Locks in memory, for tests.
 import assert from "node:assert/strict";
 import { createLock } from "syncguard";
 

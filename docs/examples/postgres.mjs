@@ -1,3 +1,4 @@
+// A lock in PostgreSQL, and its tables.
 import { createLock, setupSchema } from "syncguard/postgres";
 
 const url = process.env.POSTGRES_URL ?? "postgres://127.0.0.1:5432/postgres";

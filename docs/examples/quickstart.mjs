@@ -1,3 +1,4 @@
+// The first lock.
 import { createLock } from "syncguard";
 
 const lock = await createLock(); // no target: lock files below your home, no server needed

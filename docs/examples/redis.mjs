@@ -1,3 +1,4 @@
+// A lock in Redis.
 import { createLock } from "syncguard/redis";
 
 const lock = createLock(process.env.REDIS_URL ?? "redis://127.0.0.1:6379");

@@ -1,3 +1,4 @@
+// Events of every operation.
 import { createBackend, lock, withTelemetry } from "syncguard";
 
 const plain = await createBackend();

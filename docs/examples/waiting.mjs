@@ -1,3 +1,4 @@
+// How long a call waits, and what it says when that was not enough.
 import { createLock, LockError } from "syncguard";
 
 const lock = await createLock();

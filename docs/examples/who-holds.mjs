@@ -1,3 +1,4 @@
+// Who holds a key.
 import { createBackend, getByKey } from "syncguard";
 
 const backend = await createBackend(process.env.REDIS_URL);
