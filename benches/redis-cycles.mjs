@@ -1,11 +1,11 @@
 // acquire + release cycles on Redis: syncguard against redis-semaphore, redlock and a hand-written pair of
-// EVALSHA calls on ioredis, one at a time and with 64 in flight on distinct keys.
+// EVALSHA calls on ioredis, one at a time and with 8 and 64 in flight on distinct keys.
 import { randomBytes } from 'node:crypto'
 import Redis from 'ioredis'
 import Redlock from 'redlock'
 import { Mutex } from 'redis-semaphore'
 import { createRedisBackend } from 'syncguard/redis'
-import { inTurns, latency, median, round, table, throughput } from './support/measure.mjs'
+import { inTurns, latencyAndCpu, median, round, table, throughput } from './support/measure.mjs'
 import { startRedis } from './support/redis.mjs'
 
 const server = await startRedis()
@@ -51,33 +51,42 @@ const contenders = [
   }
 ]
 
-const alone = await inTurns(contenders, 5, ({ cycle }) => latency(cycle, { count: 1500 }))
-const floor = median(alone.get('hand-written EVALSHA pair'))
+const FLOOR = 'hand-written EVALSHA pair'
+const PEER = 'redis-semaphore'
+const serverPid = server.pid
+
+const alone = await inTurns(contenders, 5, ({ cycle }) => latencyAndCpu(cycle, { count: 1500, serverPid }))
+const ofAlone = (name, what) => median(alone.get(name).map((result) => result[what]))
 table(
-  'One at a time: median of a cycle (smaller is better)',
-  contenders.map(({ name }) => {
-    const us = median(alone.get(name))
-    return { contender: name, 'µs': round(us, 0), 'ratio to hand-written': round(us / floor) }
-  })
+  'One at a time: median of a cycle, and CPU per cycle: of all threads of this process, and of redis-server (smaller is better)',
+  contenders.map(({ name }) => ({
+    contender: name,
+    'µs': round(ofAlone(name, 'us'), 0),
+    'ratio to hand-written': round(ofAlone(name, 'us') / ofAlone(FLOOR, 'us')),
+    'process µs': round(ofAlone(name, 'allUs'), 0),
+    'ratio ': round(ofAlone(name, 'allUs') / ofAlone(FLOOR, 'allUs')),
+    'server µs': round(ofAlone(name, 'serverUs'), 1),
+    'ratio  ': round(ofAlone(name, 'serverUs') / ofAlone(FLOOR, 'serverUs'))
+  }))
 )
 
-const busy = await inTurns(contenders, 5, ({ cycle }) => throughput(cycle, { inFlight: 64, ms: 1500 }))
-const peer = median(busy.get('redis-semaphore').map((r) => r.perSecond))
-const peerCpu = median(busy.get('redis-semaphore').map((r) => r.mainUs))
-table(
-  '64 in flight on distinct keys: cycles per second (larger is better), CPU of the main thread per cycle',
-  contenders.map(({ name }) => {
-    const perSecond = median(busy.get(name).map((r) => r.perSecond))
-    const cpu = median(busy.get(name).map((r) => r.mainUs))
-    return {
+for (const inFlight of [8, 64]) {
+  const busy = await inTurns(contenders, 5, ({ cycle }) => throughput(cycle, { inFlight, ms: 1000, serverPid }))
+  const of = (name, what) => median(busy.get(name).map((result) => result[what]))
+  table(
+    `${inFlight} in flight on distinct keys: cycles per second (larger is better), CPU per cycle, and what redis-server could do if it had a core to itself`,
+    contenders.map(({ name }) => ({
       contender: name,
-      'cycles/s': round(perSecond, 0),
-      'ratio to redis-semaphore': round(perSecond / peer),
-      'main-thread µs': round(cpu, 1),
-      'ratio of CPU': round(cpu / peerCpu)
-    }
-  })
-)
+      'cycles/s': round(of(name, 'perSecond'), 0),
+      'ratio to redis-semaphore': round(of(name, 'perSecond') / of(PEER, 'perSecond')),
+      'main-thread µs': round(of(name, 'mainUs'), 1),
+      'process µs': round(of(name, 'allUs'), 1),
+      'ratio of CPU': round(of(name, 'allUs') / of(PEER, 'allUs')),
+      'server µs': round(of(name, 'serverUs'), 1),
+      'limit, cycles/s': round(1e6 / of(name, 'serverUs'), 0)
+    }))
+  )
+}
 await backend.close()
 client.disconnect()
 server.stop()

@@ -1,5 +1,5 @@
 // Measuring on a shared machine: contenders take turns in one run, and medians and ratios are what counts.
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 
 export const median = (numbers) => quantile(numbers, 0.5)
@@ -18,11 +18,40 @@ export function mainThreadCpuMs() {
   }
 }
 
-/** Runs `cycle(n)` with `inFlight` at once for `ms`; answers cycles per second and main-thread µs per cycle. */
-export async function throughput(cycle, { inFlight, ms }) {
+/** CPU time of all threads of this process in ms. */
+function processCpuMs() {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}
+
+/** CPU time of all threads of another process in ms, from the scheduler's own count; NaN where there is none. */
+function otherCpuMs(pid) {
+  try {
+    const tasks = readdirSync(`/proc/${pid}/task`).map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]))
+    return tasks.reduce((sum, ns) => sum + ns, 0) / 1e6
+  } catch {
+    return NaN
+  }
+}
+
+/** Starts counting CPU time; the answered function tells how many µs went to each since, by `cycles`. */
+function countCpu(serverPid) {
+  const read = () => [mainThreadCpuMs(), processCpuMs(), serverPid === undefined ? NaN : otherCpuMs(serverPid)]
+  const before = read()
+  return (cycles) => {
+    const [mainUs, allUs, serverUs] = read().map((ms, i) => ((ms - before[i]) * 1000) / cycles)
+    return { mainUs, allUs, serverUs }
+  }
+}
+
+/**
+ * Runs `cycle(n)` with `inFlight` at once for `ms`; answers cycles per second, and µs of CPU per cycle: of the main
+ * thread, of this process, and of the server with this pid.
+ */
+export async function throughput(cycle, { inFlight, ms, serverPid }) {
   let cycles = 0
   const end = performance.now() + ms
-  const cpu = mainThreadCpuMs()
+  const cpu = countCpu(serverPid)
   const begin = performance.now()
   await Promise.all(
     Array.from({ length: inFlight }, async (_, lane) => {
@@ -33,7 +62,15 @@ export async function throughput(cycle, { inFlight, ms }) {
     })
   )
   const seconds = (performance.now() - begin) / 1000
-  return { perSecond: cycles / seconds, mainUs: ((mainThreadCpuMs() - cpu) * 1000) / cycles }
+  return { perSecond: cycles / seconds, ...cpu(cycles) }
+}
+
+/** As `latency`, with the µs of CPU per cycle as `throughput` has them. */
+export async function latencyAndCpu(cycle, { serverPid, ...limits }) {
+  const cpu = countCpu(serverPid)
+  let cycles = 0
+  const us = await latency((lane) => (cycles++, cycle(lane)), limits)
+  return { us, ...cpu(cycles) }
 }
 
 /** Times single cycles one after another, `count` of them or as many as begin within `ms`; answers the median in µs. */

@@ -53,6 +53,38 @@ async fn what_is_stored_is_the_original_layout_to_the_byte() {
     assert_eq!(lease.fence.value() / 10, acquired);
 }
 
+/// How often the server ran a command since it was last asked to forget.
+fn ran(client: &mut redis::Connection, command: &str) -> usize {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(client).unwrap();
+    let calls = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    calls.and_then(|calls| calls.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_free_key_costs_the_server_four_commands_to_take_and_four_to_give_back() {
+    let server = RedisServer::start();
+    let backend = backend(&server.url());
+    let mut client = server.client();
+    // With a counter and without one.
+    for _ in 0..2 {
+        redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
+        let lease = take(&backend, "a").await;
+        assert_eq!([ran(&mut client, "time"), ran(&mut client, "set"), ran(&mut client, "mget")], [1, 3, 0]);
+        redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
+        assert_done(&backend.release(&Owner::from(lease)).await.unwrap());
+        let each = ["get", "time", "del", "publish"].map(|command| ran(&mut client, command));
+        assert_eq!(each, [1, 1, 1, 1]);
+    }
+    // A counter that is ahead of the clock goes the long way, and nothing shows.
+    let ahead = "99999999999990";
+    let _: () = client.set("syncguard:fence:syncguard:a", ahead).unwrap();
+    let lease = take(&backend, "a").await;
+    assert_eq!(lease.fence.to_string(), "099999999999991");
+    let stored: String = client.get("syncguard:a").unwrap();
+    assert!(stored.ends_with(r#""fence":"099999999999991"}"#), "{stored}");
+    assert_eq!(ran(&mut client, "mget"), 1);
+}
+
 #[tokio::test]
 async fn contention_writes_nothing_and_tells_when_the_key_is_free() {
     let server = RedisServer::start();

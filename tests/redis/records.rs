@@ -1,5 +1,7 @@
 //! Records of the original library, records written by hand, and what is no record.
 
+use std::time::Duration;
+
 use redis::Commands;
 use syncguard::backend::{Acquired, Backend, BackendExt, HandOver, LookupBy, Mutation, Owner, Yield};
 use syncguard::lock::{Code, Error, LockId};
@@ -172,6 +174,21 @@ async fn a_fence_never_exceeds_its_limit_and_nothing_is_written_then() {
     assert!(error.code() == Code::Internal && error.message().contains("900000000000000"), "{error}");
     assert_eq!(client.keys::<_, Vec<String>>("*").unwrap(), ["syncguard:fence:syncguard:a"]);
     assert_eq!(client.get::<_, String>("syncguard:fence:syncguard:a").unwrap(), "900000000000000");
+}
+
+#[tokio::test]
+async fn no_lease_stays_without_its_fence_also_where_nothing_may_be_deleted() {
+    let server = RedisServer::start();
+    let mut client = server.client();
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "some", "on", ">p", "~*", "&*", "+@all", "-del"])
+        .exec(&mut client)
+        .unwrap();
+    let backend = backend(&server.url_for("some:p@"));
+    let _: () = client.set("syncguard:fence:syncguard:a", "900000000000000").unwrap();
+    backend.acquire(&request("a")).await.unwrap_err();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(client.keys::<_, Vec<String>>("*").unwrap(), ["syncguard:fence:syncguard:a"]);
 }
 
 #[tokio::test]

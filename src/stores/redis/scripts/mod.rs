@@ -28,11 +28,13 @@ macro_rules! script {
     };
 }
 
-pub(super) static ACQUIRE: LazyLock<Script> = script!("record.lua", "grant.lua", "acquire.lua");
+pub(super) static ACQUIRE: LazyLock<Script> =
+    script!("acquire_free.lua", "record.lua", "grant.lua", "acquire.lua");
 pub(super) static ACQUIRE_MANY: LazyLock<Script> = script!("record.lua", "grant.lua", "acquire_many.lua");
 pub(super) static RELEASE_MANY: LazyLock<Script> = script!("record.lua", "owner.lua", "release_many.lua");
 pub(super) static HAND_OVER: LazyLock<Script> = script!("record.lua", "grant.lua", "hand_over.lua");
-pub(super) static RELEASE: LazyLock<Script> = script!("record.lua", "owner.lua", "release.lua");
+pub(super) static RELEASE: LazyLock<Script> =
+    script!("release_own.lua", "record.lua", "owner.lua", "release.lua");
 pub(super) static EXTEND: LazyLock<Script> = script!("record.lua", "owner.lua", "extend.lua");
 pub(super) static LOOKUP: LazyLock<Script> = script!("owner.lua", "lookup.lua");
 pub(super) static CLEAN_UP: LazyLock<Script> = script!("clean_up.lua");
