@@ -13,7 +13,7 @@ use super::hold::leases::Drained;
 use super::hold::{extend, keeper, release};
 use super::options::{AcquireOptions, ClientOptions};
 use super::shared::{self, Shared, unanswered};
-use crate::backend::{Acquired, Backend, Capabilities, Find, LookupBy, Mutation, Page, Span};
+use crate::backend::{Acquired, Backend, BackendExt, Capabilities, Find, LookupBy, Mutation, Page, Span};
 use crate::lock::{Error, Key, Lease, LockId, Result, Timestamp, Ttl};
 
 /// A backend with everything that happens over time: what a user of locks calls.
@@ -112,8 +112,7 @@ impl Client {
         by: LookupBy<'_>,
         cancel: Option<&CancellationToken>,
     ) -> Result<Option<Lease>> {
-        let found = self.read(cancel, self.shared.backend.find(by.into())).await?;
-        Ok(found.leases.into_iter().next())
+        self.read(cancel, self.shared.backend.lookup(by)).await
     }
 
     /// Whether somebody holds the key.
@@ -121,8 +120,7 @@ impl Client {
     /// # Errors
     /// As the store answered.
     pub async fn is_locked(&self, key: &Key, cancel: Option<&CancellationToken>) -> Result<bool> {
-        let found = self.read(cancel, self.shared.backend.find(Find::Key { key, clean_up: true })).await?;
-        Ok(!found.leases.is_empty())
+        self.read(cancel, self.shared.backend.is_locked(key)).await
     }
 
     /// A page of the leases whose keys begin so.

@@ -88,7 +88,7 @@ impl PostgresBackend {
         schema::set_up(config).await
     }
 
-    /// A statement of its own. Its rows are read by `read` where the connection still is.
+    /// A statement of its own.
     async fn query(&self, sql: Sql, parameter: String) -> Result<Vec<Row>> {
         let pool = self.pool.clone();
         Detached::new(async move {
