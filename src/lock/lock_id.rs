@@ -1,5 +1,6 @@
 //! The right to extend and release: random, and a secret.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use base64::Engine as _;
@@ -22,8 +23,7 @@ impl LockId {
     /// # Panics
     /// When the operating system has no random source: without one no lock id may exist.
     pub fn mint() -> LockId {
-        let mut bits = [0u8; 16];
-        getrandom::fill(&mut bits).expect("the operating system's random source works");
+        let bits = random_bits();
         let mut text = [0u8; Self::LENGTH];
         URL_SAFE_NO_PAD.encode_slice(bits, &mut text).expect("16 bytes are 22 characters of base64url");
         LockId(text)
@@ -68,6 +68,21 @@ fn malformed(length: usize) -> Error {
     Error::invalid(format!(
         "Invalid lockId format: it must be exactly 22 characters of A-Z, a-z, 0-9, '-' and '_'; a malformed string of {length} characters was given"
     ))
+}
+
+/// Asked of the system for several lock ids at once, and each bit used once.
+fn random_bits() -> [u8; 16] {
+    const AT_ONCE: usize = 32;
+    thread_local! {
+        static STOCK: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    STOCK.with_borrow_mut(|stock| {
+        stock.pop().unwrap_or_else(|| {
+            stock.resize(AT_ONCE, [0; 16]);
+            getrandom::fill(stock.as_flattened_mut()).expect("the operating system's random source works");
+            stock.pop().expect("it was filled")
+        })
+    })
 }
 
 impl fmt::Debug for LockId {
