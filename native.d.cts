@@ -87,6 +87,8 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 export declare class Attachment {
   /** Answers an event that carries a call number. */
   settle(call: number, result: Settlement): void
+  /** How many calls have ended on the thread of their caller, and how many with the engine. */
+  ended(): { here: number, elsewhere: number }
   /** Whether somebody waits to hear of an event: then the copy must not be collected. */
   hold(hold: boolean): void
   /** The acquisition loop over a JavaScript backend. */
@@ -149,9 +151,10 @@ export declare class Guard {
 
 /**
  * Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
- * leads to all of the copy: who attaches keeps it for as long as the attachment.
+ * leads to all of the copy: who attaches keeps it for as long as the attachment. `hasLoop`: this is a program that is
+ * known to have libuv's event loop.
  */
-export declare function attach(dispatch: Dispatch, worker: boolean): Attachment
+export declare function attach(dispatch: Dispatch, worker: boolean, hasLoop: boolean): Attachment
 
 export declare function checkTime(name: string, ms: unknown): null | Failure
 

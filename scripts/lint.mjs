@@ -15,6 +15,8 @@ const MAY_SLEEP = [
   /^src\/stores\/net\/backoff\.rs$/,
   // No pause before an attempt: when a stream is idle or due to be looked after, and how often a silent connection is looked at.
   /^src\/stores\/(postgres\/wake\/listener|firestore\/wake\/listener|redis\/transport\/watchdog)\.rs$/,
+  // Deadlines on a caller's event loop, and the loop that tests block.
+  /^src\/event_loop\/(timers|poller)\.rs$/,
   // Others are just removing a claim: some milliseconds, on a thread for blocking work.
   /^src\/local\/(instance\/mod|file_lock\/(acquire|lease))\.rs$/,
   /^src\/(conformance|stores\/memory)\//,

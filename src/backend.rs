@@ -62,6 +62,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
 }
 
 /// What a store can do and what it is called.
+#[allow(clippy::struct_excessive_bools, reason = "what a store can do is a list of answers")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// `redis`, `postgres`, `firestore`, `file`, …
@@ -74,6 +75,8 @@ pub struct Capabilities {
     pub wakes: bool,
     /// Whether [`Backend::hand_over`] takes one step; the engine does not call it otherwise.
     pub hands_over: bool,
+    /// Whether a caller's event loop may poll its operations: they then do little on that thread, and never block it.
+    pub event_loop: bool,
     /// Whether an acquire may be repeated under its lock id when the first one's outcome is unknown.
     pub repeatable: bool,
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::event_loop::stay;
 use crate::lock::{Error, Result};
 
 /// A thread without work ends after this time.
@@ -100,7 +101,8 @@ impl Crew {
             let _ = answer.send(work());
             drop(admitted);
         })?;
-        answered.await.unwrap_or_else(|error| Err(bug(error).unknown()))
+        // The crew's thread wakes whoever waits, also an event loop.
+        stay(answered).await.unwrap_or_else(|error| Err(bug(error).unknown()))
     }
 
     /// Has `work` done for a thread that can wait for so long; `None` when it could not be done in that time, and

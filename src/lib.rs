@@ -12,6 +12,7 @@ mod clock;
 pub mod conformance;
 mod crew;
 pub mod engine;
+pub mod event_loop;
 pub mod local;
 pub mod lock;
 mod step;

@@ -6,6 +6,9 @@ mod support;
 mod cluster;
 #[path = "redis/conformance.rs"]
 mod conformance;
+#[cfg(target_os = "linux")]
+#[path = "redis/event_loop.rs"]
+mod event_loop;
 #[path = "redis/eviction.rs"]
 mod eviction;
 #[path = "redis/faults.rs"]

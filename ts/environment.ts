@@ -139,7 +139,13 @@ const dispatch: Dispatch = (event, a, b, c, d) => {
 };
 
 /** The native side of this copy, which holds `dispatch` weakly; so it is held here. */
-export const here: Attachment = Object.assign(native.attach(dispatch, !isMainThread), { dispatch });
+export const here: Attachment = Object.assign(native.attach(dispatch, !isMainThread, hasLoop()), { dispatch });
+
+/** Whether calls may run on this thread's event loop, which is libuv's in Node alone: others only pretend. */
+function hasLoop(): boolean {
+  const { uv, bun, deno } = process.versions;
+  return uv !== undefined && bun === undefined && deno === undefined && process.env.SYNCGUARD_EVENT_LOOP !== "off";
+}
 
 let holds = 0;
 

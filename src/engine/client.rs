@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +84,11 @@ impl Client {
     /// As the store answered; unknown after a lost reply. A later call may then try again.
     pub async fn release(&self, lock_id: LockId, cancel: Option<&CancellationToken>) -> Result<Mutation<()>> {
         self.check(cancel)?;
-        self.detached(release::release(Arc::clone(&self.shared), lock_id), cancel).await
+        let call = release::release(Arc::clone(&self.shared), lock_id);
+        match cancel {
+            None => call.await,
+            Some(cancel) => self.detached(Box::pin(call), cancel).await,
+        }
     }
 
     /// Sets the expiry to the store's now + `ttl`. With `only_if_held`, answers `NotFound` without asking
@@ -100,7 +105,10 @@ impl Client {
     ) -> Result<Mutation<Timestamp>> {
         self.check(cancel)?;
         let call = extend::extend(Arc::clone(&self.shared), lock_id, ttl, only_if_held);
-        self.detached(call, cancel).await
+        match cancel {
+            None => call.await,
+            Some(cancel) => self.detached(Box::pin(call), cancel).await,
+        }
     }
 
     /// The live lease of a key or a lock id.
@@ -195,11 +203,9 @@ impl Client {
     /// Runs a change to its end, whatever becomes of the caller.
     async fn detached<T: Send + 'static>(
         &self,
-        call: impl Future<Output = Result<T>> + Send + 'static,
-        cancel: Option<&CancellationToken>,
+        mut call: BoxFuture<'static, Result<T>>,
+        cancel: &CancellationToken,
     ) -> Result<T> {
-        let Some(cancel) = cancel else { return call.await };
-        let mut call = Box::pin(call);
         tokio::select! {
             biased;
             result = &mut call => result,

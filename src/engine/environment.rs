@@ -13,6 +13,12 @@ pub trait Environment: Debug + Send + Sync + 'static {
     /// Asks the event loop for a sign of life, unless it still owes one. Must not block.
     fn ping(&self);
 
+    /// Whether calls are under way on the event loop itself.
+    fn is_busy(&self) -> bool;
+
+    /// Has calls that are under way there go on with the engine: others wait for what becomes of them. Must not block.
+    fn pass_on(&self);
+
     /// For how long the last ping has gone unanswered; zero when it was answered.
     fn silent_for(&self) -> Duration;
 }
@@ -24,6 +30,10 @@ pub struct NoEnvironment;
 impl Environment for NoEnvironment {
     fn lost(&self, _: &LockId, _: Error) {}
     fn ping(&self) {}
+    fn is_busy(&self) -> bool {
+        false
+    }
+    fn pass_on(&self) {}
     fn silent_for(&self) -> Duration {
         Duration::ZERO
     }

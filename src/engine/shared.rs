@@ -14,6 +14,7 @@ use super::line::store_key::StoreKey;
 use super::observer::Observed;
 use super::options::ClientOptions;
 use crate::backend::{AcquireRequest, Backend};
+use crate::event_loop::timeout_at;
 use crate::lock::{Error, Key, Lease, Result};
 
 #[derive(Debug)]
@@ -126,7 +127,7 @@ pub(in crate::engine) async fn bounded_until<T>(
     until: Instant,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match tokio::time::timeout_at(until, call).await {
+    match timeout_at(until, call).await {
         Ok(result) => result,
         Err(_) => Err(timed_out(shared.options.operation_timeout)),
     }

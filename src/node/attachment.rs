@@ -8,7 +8,7 @@ use napi_derive::napi;
 
 use crate::completion::Completions;
 use crate::foreign::reply;
-use crate::raw::Value;
+use crate::raw::{Value, make_number, make_object};
 
 /// What everything of a copy hangs on.
 #[napi(custom_finalize)]
@@ -24,10 +24,11 @@ impl ObjectFinalize for Attachment {
 }
 
 /// Registers the function that gets a copy's events, before anything asynchronous. It is held weakly, since it
-/// leads to all of the copy: who attaches keeps it for as long as the attachment.
-#[napi(ts_args_type = "dispatch: Dispatch, worker: boolean")]
-pub fn attach(dispatch: Unknown<'_>, worker: bool) -> Attachment {
-    Attachment { queue: Completions::attach(Value::from(&dispatch), worker) }
+/// leads to all of the copy: who attaches keeps it for as long as the attachment. `hasLoop`: this is a program that is
+/// known to have libuv's event loop.
+#[napi(ts_args_type = "dispatch: Dispatch, worker: boolean, hasLoop: boolean")]
+pub fn attach(dispatch: Unknown<'_>, worker: bool, has_loop: bool) -> Attachment {
+    Attachment { queue: Completions::attach(Value::from(&dispatch), worker, has_loop) }
 }
 
 #[napi]
@@ -36,6 +37,15 @@ impl Attachment {
     #[napi(ts_args_type = "call: number, result: Settlement")]
     pub fn settle(&self, call: u32, result: Unknown<'_>) {
         self.queue.calls.settle(call, reply(Value::from(&result)));
+    }
+
+    /// How many calls have ended on the thread of their caller, and how many with the engine.
+    #[napi(ts_return_type = "{ here: number, elsewhere: number }")]
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    pub fn ended(&self, env: Env) -> Value {
+        let (here, elsewhere) = self.queue.ended();
+        let number = |count: u64| make_number(env.raw(), count as f64);
+        make_object(env.raw(), &[(c"here", number(here)), (c"elsewhere", number(elsewhere))])
     }
 
     /// Whether somebody waits to hear of an event: then the copy must not be collected.

@@ -59,6 +59,19 @@ impl Client {
         self.slot.0.clone()
     }
 
+    /// The same on the caller's thread as long as nothing is to be waited for but the store's reply.
+    fn promise_here<F: Future<Output = Returned> + Send + 'static>(
+        &self,
+        env: sys::napi_env,
+        call: Result<F>,
+        at_once: bool,
+    ) -> Value {
+        match call {
+            Ok(call) if self.slot.0.capabilities().event_loop => self.queue.promise_here(env, call, at_once),
+            call => self.promise(env, call),
+        }
+    }
+
     /// A promise of the call's outcome; arguments that can't be read settle it at once.
     fn promise<F: Future<Output = Returned> + Send + 'static>(
         &self,
@@ -119,7 +132,7 @@ impl Client {
         let call = acquire_options(&key, &ttl_ms, &keep).map(|options| async move {
             Returned::of(engine.acquire(options, cancel.as_ref()).await, Returned::acquired)
         });
-        self.promise(key.value().env, call)
+        self.promise_here(key.value().env, call, false)
     }
 
     /// Attempts until granted or out of time, in line with this process's other waiters. An observer hears of them.
@@ -145,7 +158,7 @@ impl Client {
                 Returned::of(engine.lock(options, &policy, cancel.as_ref()).await, Returned::Granted)
             })
         });
-        self.promise(key.value().env, call)
+        self.promise_here(key.value().env, call, false)
     }
 
     #[napi(ts_return_type = "Promise<{ ok: true } | Refused | Failure>")]
@@ -154,7 +167,8 @@ impl Client {
         let call = raw::lock_id(Value::from(&lock_id)).map(|lock_id| async move {
             Returned::of(engine.release(lock_id, cancel.as_ref()).await, Returned::Released)
         });
-        self.promise(lock_id.value().env, call)
+        // Its caller may go on with something long.
+        self.promise_here(lock_id.value().env, call, true)
     }
 
     #[napi(ts_return_type = "Promise<{ ok: true, expiresAtMs: number } | Refused | Failure>")]
@@ -173,7 +187,7 @@ impl Client {
                 Returned::of(result, Returned::Extended)
             })
         });
-        self.promise(lock_id.value().env, call)
+        self.promise_here(lock_id.value().env, call, true)
     }
 
     #[napi(ts_return_type = "Promise<boolean | Failure>")]

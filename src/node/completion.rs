@@ -8,17 +8,18 @@ use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use napi::sys;
 use syncguard::backend::{Warning, Warnings};
 use syncguard::engine::{Client, Environment};
+use syncguard::event_loop::{First, is_here};
 use syncguard::lock::{Error, LockId};
 
+use crate::event_loop::EventLoop;
 use crate::foreign::{Calls, ForeignLeases};
-use crate::linger::UnderWay;
 use crate::raw::{Value, clear_exception, make_number, make_text, make_undefined};
 use crate::returned::{Returned, failure};
 use crate::runtime;
@@ -27,6 +28,8 @@ use crate::runtime;
 enum Item {
     Settle(Deferred, Returned),
     Event(Event),
+    /// There is something to poll.
+    Poll,
     /// Asks for a sign of life: being drained is the answer.
     Ping,
 }
@@ -106,6 +109,11 @@ pub struct Completions {
     pending: AtomicU64,
     /// When the unanswered ping was sent, in ms since `STARTED`, plus one; 0 when none is.
     ping_sent: AtomicU64,
+    /// What polls calls on the environment's own thread, where that can be had.
+    event_loop: OnceLock<EventLoop>,
+    /// Calls that have ended there, and with the engine.
+    ended_here: AtomicU64,
+    ended_elsewhere: AtomicU64,
     /// The clients opened in this environment.
     clients: Mutex<Vec<std::sync::Weak<ClientSlot>>>,
     pub calls: Calls,
@@ -139,8 +147,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Completions {
-    /// Makes the queue of the copy that calls; `dispatch` gets the events.
-    pub fn attach(dispatch: Value, worker: bool) -> Arc<Completions> {
+    /// Makes the queue of the copy that calls; `dispatch` gets the events. `has_loop`: the program is known to have
+    /// libuv's loop.
+    pub fn attach(dispatch: Value, worker: bool, has_loop: bool) -> Arc<Completions> {
         let env = dispatch.env;
         let mut reference = ptr::null_mut();
         // SAFETY: all pointers are valid for the call.
@@ -153,6 +162,10 @@ impl Completions {
             worker,
             pending: AtomicU64::new(0),
             ping_sent: AtomicU64::new(0),
+            // Its hook comes after this queue's, and so runs before it.
+            event_loop: OnceLock::new(),
+            ended_here: AtomicU64::new(0),
+            ended_elsewhere: AtomicU64::new(0),
             clients: Mutex::default(),
             calls: Calls::default(),
             foreign: ForeignLeases::default(),
@@ -182,6 +195,10 @@ impl Completions {
             sys::napi_add_env_cleanup_hook(env, Some(environment_ended), hook.cast_mut().cast());
         }
         *lock(&queue.wake) = Some(Wake(wake));
+        if has_loop && let Some(event_loop) = EventLoop::of(env) {
+            event_loop.serve(&queue);
+            let _ = queue.event_loop.set(event_loop);
+        }
         queue
     }
 
@@ -191,6 +208,9 @@ impl Completions {
         // Nothing is left to do after the environment's end.
         let Some(wake) = lock(&self.wake).take() else { return };
         self.forget();
+        if let Some(event_loop) = self.event_loop.get() {
+            event_loop.end();
+        }
         let hook = Arc::as_ptr(self);
         // SAFETY: on the environment's thread, which has not ended; the hook's share in the queue is given back,
         // since it will not run any more; nobody else has the function, and `finalize` gives its share back.
@@ -228,25 +248,64 @@ impl Completions {
         env: sys::napi_env,
         call: impl Future<Output = Returned> + Send + 'static,
     ) -> Value {
+        let (deferred, promise) = self.pending_promise(env);
+        let queue = Arc::clone(self);
+        runtime::handle().spawn(async move {
+            let outcome = unharmed(call).await;
+            queue.settle(deferred, outcome);
+        });
+        promise
+    }
+
+    /// The same on the thread of the caller as long as `call` waits for nothing but what comes to his event loop. With
+    /// `at_once` what it asks for has left when this returns.
+    pub fn promise_here(
+        self: &Arc<Self>,
+        env: sys::napi_env,
+        call: impl Future<Output = Returned> + Send + 'static,
+        at_once: bool,
+    ) -> Value {
+        let Some(event_loop) = self.event_loop.get() else { return self.promise(env, call) };
+        let promise = match event_loop.executor().begin(unharmed(call)) {
+            First::Done(outcome) => {
+                self.ended_here.fetch_add(1, Ordering::Relaxed);
+                Completions::settled(env, &outcome)
+            }
+            First::Pending(started) => {
+                let (deferred, promise) = self.pending_promise(env);
+                let queue = Arc::clone(self);
+                started.then(move |outcome| queue.settle(deferred, outcome));
+                event_loop.send(at_once);
+                promise
+            }
+        };
+        // Whoever polls here wakes nobody.
+        if self.has_items() {
+            self.wake_event_loop();
+        }
+        promise
+    }
+
+    fn pending_promise(&self, env: sys::napi_env) -> (Deferred, Value) {
         let mut deferred = ptr::null_mut();
         let mut raw = ptr::null_mut();
         // SAFETY: env is the one of the running call.
         unsafe { sys::napi_create_promise(env, &mut deferred, &mut raw) };
-        let deferred = Deferred(deferred);
         if self.pending.fetch_add(1, Ordering::Relaxed) == 0 {
             self.hold_loop(env, true);
         }
-        let queue = Arc::clone(self);
-        let under_way = UnderWay::begin();
-        runtime::handle().spawn(async move {
-            // A panic is a bug of ours; it must neither kill the process nor leave a promise hanging.
-            let outcome = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
-                Returned::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
-            });
-            queue.push(Item::Settle(deferred, outcome));
-            drop(under_way);
-        });
-        Value { env, raw }
+        (Deferred(deferred), Value { env, raw })
+    }
+
+    fn settle(&self, deferred: Deferred, outcome: Returned) {
+        let ended = if is_here() { &self.ended_here } else { &self.ended_elsewhere };
+        ended.fetch_add(1, Ordering::Relaxed);
+        self.push(Item::Settle(deferred, outcome));
+    }
+
+    /// How many calls have ended on the thread of the caller, and with the engine.
+    pub fn ended(&self) -> (u64, u64) {
+        (self.ended_here.load(Ordering::Relaxed), self.ended_elsewhere.load(Ordering::Relaxed))
     }
 
     /// A promise that is settled already, for arguments that never reach the store.
@@ -277,16 +336,66 @@ impl Completions {
             items.push(item);
             items.len() == 1
         };
-        if first {
-            match &*lock(&self.wake) {
-                // SAFETY: nothing has ended while `wake` is locked, so the function has not been freed.
-                Some(wake) => unsafe {
-                    let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
-                    sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
-                },
-                // Nobody will ever fetch it.
-                None => lock(&self.items).clear(),
+        // Who polls on the environment's thread fetches it there.
+        if first && !is_here() {
+            self.wake_event_loop();
+        }
+    }
+
+    fn wake_event_loop(&self) {
+        match &*lock(&self.wake) {
+            // SAFETY: nothing has ended while `wake` is locked, so the function has not been freed.
+            Some(wake) => unsafe {
+                let mode = sys::ThreadsafeFunctionCallMode::nonblocking;
+                sys::napi_call_threadsafe_function(wake.0, ptr::null_mut(), mode);
+            },
+            // Nobody will ever fetch it.
+            None => lock(&self.items).clear(),
+        }
+    }
+
+    /// Has what is ready polled on the environment's thread.
+    pub fn wake(&self) {
+        self.push(Item::Poll);
+    }
+
+    pub fn has_items(&self) -> bool {
+        !lock(&self.items).is_empty()
+    }
+
+    pub fn items(&self) -> usize {
+        lock(&self.items).len()
+    }
+
+    /// Whether nobody waits for anything but what is about to be told.
+    pub fn is_all_settled_by(&self, items: usize) -> bool {
+        self.pending.load(Ordering::Relaxed) == items as u64
+    }
+
+    /// Settles the first promises and tells events, on the environment's thread.
+    pub fn drain(&self, env: sys::napi_env, most: usize) {
+        let mut items = std::mem::take(&mut *lock(&self.items));
+        if items.len() > most {
+            let mut rest = items.split_off(most);
+            let mut later = lock(&self.items);
+            rest.append(&mut later);
+            *later = rest;
+        }
+        let mut settled = 0;
+        for item in items {
+            match item {
+                Item::Settle(deferred, outcome) => {
+                    settled += 1;
+                    // SAFETY: on the environment's thread; each deferred is resolved once.
+                    unsafe { sys::napi_resolve_deferred(env, deferred.0, outcome.to_js(env).raw) };
+                }
+                Item::Event(event) => dispatch(env, self.dispatch.load(Ordering::Relaxed), &event),
+                Item::Ping => self.ping_sent.store(0, Ordering::Relaxed),
+                Item::Poll => {}
             }
+        }
+        if settled > 0 && self.pending.fetch_sub(settled, Ordering::Relaxed) == settled {
+            self.hold_loop(env, false);
         }
     }
 
@@ -314,6 +423,16 @@ impl Warnings for Completions {
 impl Environment for Completions {
     fn lost(&self, lock_id: &LockId, error: Error) {
         self.event(Event::Lost { lock_id: *lock_id, error });
+    }
+
+    fn is_busy(&self) -> bool {
+        self.event_loop.get().is_some_and(|event_loop| event_loop.executor().is_busy())
+    }
+
+    fn pass_on(&self) {
+        if let Some(event_loop) = self.event_loop.get() {
+            event_loop.executor().pass_on();
+        }
     }
 
     fn ping(&self) {
@@ -344,22 +463,19 @@ unsafe extern "C" fn drain(
     }
     // SAFETY: the function has its share in the queue until `finalize`.
     let queue = unsafe { &*context.cast::<Completions>() };
-    let items = std::mem::take(&mut *lock(&queue.items));
-    let mut settled = 0;
-    for item in items {
-        match item {
-            Item::Settle(deferred, outcome) => {
-                settled += 1;
-                // SAFETY: on the environment's thread; each deferred is resolved once.
-                unsafe { sys::napi_resolve_deferred(env, deferred.0, outcome.to_js(env).raw) };
-            }
-            Item::Event(event) => dispatch(env, queue.dispatch.load(Ordering::Relaxed), &event),
-            Item::Ping => queue.ping_sent.store(0, Ordering::Relaxed),
-        }
+    queue.drain(env, usize::MAX);
+    if let Some(event_loop) = queue.event_loop.get() {
+        event_loop.turn();
     }
-    if settled > 0 && queue.pending.fetch_sub(settled, Ordering::Relaxed) == settled {
-        queue.hold_loop(env, false);
-    }
+}
+
+/// A panic is a bug of ours; it must neither kill the process nor leave a promise hanging.
+fn unharmed(call: impl Future<Output = Returned>) -> impl Future<Output = Returned> {
+    AssertUnwindSafe(call).catch_unwind().map(|outcome| {
+        outcome.unwrap_or_else(|_| {
+            Returned::Failed(Error::internal("a bug in syncguard: the operation panicked").unknown())
+        })
+    })
 }
 
 fn dispatch(env: sys::napi_env, reference: sys::napi_ref, event: &Event) {

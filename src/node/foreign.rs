@@ -194,6 +194,7 @@ impl ForeignBackend {
             time_authority: TimeAuthority::Client,
             wakes: false,
             hands_over: false,
+            event_loop: false,
             repeatable: false,
         };
         ForeignBackend { queue, adapter, capabilities }

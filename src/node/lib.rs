@@ -8,9 +8,10 @@ mod attachment;
 mod client;
 #[allow(unsafe_code, reason = "promises, thread-safe functions and hooks of Node-API")]
 mod completion;
+#[allow(unsafe_code, reason = "handles of libuv, and scopes of Node-API")]
+mod event_loop;
 mod foreign;
 mod foreign_lock;
-mod linger;
 mod local;
 mod nouns;
 mod observer;
@@ -20,3 +21,5 @@ mod raw;
 mod returned;
 mod runtime;
 mod settings;
+#[allow(unsafe_code, reason = "functions of libuv")]
+mod uv;

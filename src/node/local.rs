@@ -99,7 +99,7 @@ impl FileLock {
     #[napi(ts_return_type = "Promise<{ ok: true } | Refused | Failure>")]
     pub fn release(&self, env: Env) -> Value {
         let held = current(&self.held);
-        self.queue.promise(env.raw(), async move {
+        let release = async move {
             let released = match held {
                 Some(held) => held.release_async().await,
                 None => Ok(false),
@@ -107,7 +107,8 @@ impl FileLock {
             Returned::of(released, |released| {
                 Returned::Released(if released { Mutation::Done(()) } else { Mutation::NotFound })
             })
-        })
+        };
+        self.queue.promise_here(env.raw(), release, true)
     }
 
     /// Releases while JavaScript waits, for a process that is about to end. What the system refuses becomes stale by

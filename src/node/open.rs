@@ -86,7 +86,7 @@ impl Attachment {
     /// Crosses the boundary and comes back: the floor of every call, for the benchmark.
     #[napi(ts_return_type = "Promise<null>")]
     pub fn empty_call(&self, env: Env) -> Value {
-        self.queue.promise(env.raw(), async { Returned::Nothing })
+        self.queue.promise_here(env.raw(), async { Returned::Nothing }, false)
     }
 }
 

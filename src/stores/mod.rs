@@ -4,7 +4,7 @@ mod batch;
 pub mod file;
 pub mod firestore;
 pub mod memory;
-mod net;
+pub(crate) mod net;
 pub mod postgres;
 pub mod redis;
 mod registry;

@@ -96,6 +96,12 @@ impl Environment for Recorder {
         self.lost.lock().expect("not poisoned").push((*lock_id, error.code(), Instant::now()));
     }
 
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn pass_on(&self) {}
+
     fn ping(&self) {
         self.pings.fetch_add(1, Ordering::SeqCst);
     }

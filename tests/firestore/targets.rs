@@ -31,6 +31,7 @@ fn it_says_what_it_can_do() {
         time_authority: TimeAuthority::Client,
         wakes: true,
         hands_over: true,
+        event_loop: false,
         repeatable: true,
     };
     assert_eq!(*can, expected);

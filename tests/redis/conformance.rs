@@ -24,7 +24,7 @@ pub struct RedisFixture {
 }
 
 impl RedisFixture {
-    fn start() -> RedisFixture {
+    pub fn start() -> RedisFixture {
         static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
         RedisFixture::on(&SERVER, RedisServer::start)
     }

@@ -20,6 +20,10 @@ impl Environment for Losses {
         self.0.lock().unwrap().push(error);
     }
     fn ping(&self) {}
+    fn is_busy(&self) -> bool {
+        false
+    }
+    fn pass_on(&self) {}
     fn silent_for(&self) -> Duration {
         Duration::ZERO
     }

@@ -12,7 +12,7 @@ use crate::targets::make_certificates;
 use crate::{assert_done, backend, backend_of, backend_with, request, take, text};
 
 /// A server's arguments for TLS with one of the certificates in its directory.
-fn tls_args(dir: &TempDir, port: u16, certificate: &str, ask_clients: &str) -> Vec<String> {
+pub fn tls_args(dir: &TempDir, port: u16, certificate: &str, ask_clients: &str) -> Vec<String> {
     make_certificates(dir);
     let file = |name: String| dir.join(&name);
     [

@@ -4,6 +4,8 @@
 pub mod asking;
 pub mod lag;
 pub mod needs;
+#[cfg(target_os = "linux")]
+pub mod on_loop;
 pub mod postgres_server;
 pub mod proxy;
 pub mod redis_6;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::undo::InFlight;
 use crate::backend::{AcquireRequest, Acquired};
 use crate::engine::shared::{Shared, ended};
+use crate::event_loop::sleep_until;
 use crate::lock::{Error, Result};
 
 pub(in crate::engine) enum End {
@@ -36,7 +37,7 @@ pub(in crate::engine) async fn attempt(
         biased;
         answer = &mut call => End::Answered(answer),
         error = ended(shared, cancel) => End::Ended(call, error),
-        () = tokio::time::sleep_until(until) => {
+        () = sleep_until(until) => {
             if deadline == Some(until) { End::Deadline(call) } else { End::Hung(call) }
         }
     }

@@ -22,6 +22,7 @@ use crate::engine::line::waiter::Granted;
 use crate::engine::observer::Observed;
 use crate::engine::options::{AcquireOptions, KeepPolicy};
 use crate::engine::shared::{Shared, check, timed_out};
+use crate::event_loop::leave;
 use crate::lock::{Lease, LockId, Result};
 
 /// One attempt.
@@ -32,6 +33,9 @@ pub(super) async fn once(
 ) -> Result<Acquired> {
     let _busy = shared.tasks.token();
     let (request, keep) = request(options);
+    if keep.is_some() {
+        leave().await;
+    }
     let sent = Moment::now();
     let mut unheard = Unheard::new(shared, &request);
     let end = attempt(shared, &request, None, cancel).await;
@@ -64,6 +68,9 @@ pub(super) async fn lock(
     let _busy = shared.tasks.token();
     let observed = options.observer.clone();
     let (request, keep) = request(options);
+    if keep.is_some() {
+        leave().await;
+    }
     let mut asking = Asking::new(shared, policy, cancel, request.clone(), observed.clone());
     let granted = match policy.wait {
         Wait::Notify if policy.max_retries > 0 => search::in_line(&mut asking).await,
@@ -72,6 +79,7 @@ pub(super) async fn lock(
     deliver(shared, &request, keep, granted, cancel, observed)
 }
 
+/// What is kept is watched over from its grant on, also where the caller's event loop is blocked: the engine asks.
 fn request(options: AcquireOptions) -> (AcquireRequest, Option<KeepPolicy>) {
     (AcquireRequest { key: options.key, lock_id: LockId::mint(), ttl: options.ttl }, options.keep)
 }

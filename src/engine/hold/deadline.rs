@@ -74,6 +74,11 @@ impl Deadline {
         Deadline { settled: end, in_flight: Vec::new() }
     }
 
+    /// Whether the answer to an extend is due.
+    pub fn is_extending(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// The earliest end that the store may hold.
     pub fn end(&self) -> End {
         self.in_flight.iter().fold(self.settled, |end, extend| end.earlier(extend.end()))

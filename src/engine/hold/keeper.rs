@@ -21,7 +21,12 @@ pub(in crate::engine) async fn run(shared: Weak<Shared>) {
             if shared.closed.is_cancelled() {
                 return;
             }
-            let due = shared.leases.look(Moment::now(), shared.environment.silent_for());
+            let now = Moment::now();
+            if shared.environment.is_busy() && shared.leases.put_off_extended(now) {
+                // Its event loop may be blocked, and the answer lie there unread.
+                shared.environment.pass_on();
+            }
+            let due = shared.leases.look(now, shared.environment.silent_for());
             for lease in &due.lost {
                 extend::lost(&shared, lease, DEADLINE_PASSED);
             }

@@ -205,6 +205,11 @@ impl Leases {
         drained
     }
 
+    /// Puts off losses that an answer which was not read yet may prevent; true when there is one.
+    pub fn put_off_extended(&self, now: Moment) -> bool {
+        self.table().put_off_extended(now)
+    }
+
     /// What is due now, by the state machine of each lease.
     pub fn look(&self, now: Moment, silent_for: Duration) -> Due {
         self.table().look(now, silent_for)

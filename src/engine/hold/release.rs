@@ -9,6 +9,7 @@ use crate::engine::line::hand_over::{self, HandingOver, Release};
 use crate::engine::line::queue;
 use crate::engine::line::turn::Turn;
 use crate::engine::shared::{Left, Shared, bounded, bounded_until};
+use crate::event_loop::leave;
 use crate::lock::{Key, LockId, Result};
 
 /// Releases by lock id. What this client knows about the lease moves with it.
@@ -85,6 +86,8 @@ async fn to_next(shared: &Arc<Shared>, owner: &Owner, handing: HandingOver) -> R
     let until = Instant::now() + shared.options.operation_timeout;
     let waiter = Arc::clone(&handing.waiter);
     let request = HandOver { owner, next: &waiter.request, yields: handing.yields };
+    // The next one may be anybody's: whatever blocks the event loop of this one must not keep him waiting.
+    leave().await;
     match bounded_until(shared, until, shared.backend.hand_over(&request)).await {
         Ok(handed) => {
             match handed.next {

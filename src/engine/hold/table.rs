@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::by_lock_id::ByLockId;
-use super::deadline::ExtendId;
+use super::deadline::{End, ExtendId};
 use super::held::{Held, Phase};
 use super::renewal;
 use crate::engine::clock::Moment;
@@ -65,6 +65,29 @@ impl Table {
             held.due = due;
             self.due.insert((due, *lock_id));
         }
+    }
+
+    /// Puts off the loss of leases that are being extended to halfway to their deadlines, and tells whether there is
+    /// one: the answer may have come, and only not been read.
+    pub fn put_off_extended(&mut self, now: Moment) -> bool {
+        let due: Vec<LockId> =
+            self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, lock_id)| *lock_id).collect();
+        let mut any = false;
+        for lock_id in due {
+            let Some(held) = self.held.get(&lock_id) else { continue };
+            let End { lost_at, deadline } = held.deadline.end();
+            let halfway = lost_at.plus(deadline.since(lost_at) / 2);
+            if held.phase == Phase::Held
+                && held.renewal.is_none()
+                && held.deadline.is_extending()
+                && lost_at <= now
+                && now < halfway
+            {
+                self.reschedule(&lock_id, halfway);
+                any = true;
+            }
+        }
+        any
     }
 
     /// What is due now, by the state machine of each lease.

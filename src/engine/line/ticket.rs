@@ -32,7 +32,16 @@ impl Ticket {
     /// Joins at the end.
     pub fn join(place: StoreKey, request: AcquireRequest, shared: Arc<Shared>, observed: Observed) -> Ticket {
         let waiter = Arc::new(Waiter::new(request, shared, observed));
-        queues().entry(place.clone()).or_default().waiters.push_back(Arc::clone(&waiter));
+        let head = {
+            let mut queues = queues();
+            let waiters = &mut queues.entry(place.clone()).or_default().waiters;
+            waiters.push_back(Arc::clone(&waiter));
+            waiters.front().cloned()
+        };
+        // Whatever blocks the event loop of another thread must not keep this one from its turn.
+        if let Some(head) = head.filter(|head| head.is_asking() && !head.is_of_environment_of(&waiter)) {
+            head.shared.environment.pass_on();
+        }
         Ticket { place, waiter }
     }
 

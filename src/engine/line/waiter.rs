@@ -89,6 +89,16 @@ impl Waiter {
         Waiter { request, shared, observed, news: Notify::new(), state: Mutex::new(state) }
     }
 
+    /// Whether it has asked the store and not been answered.
+    pub fn is_asking(&self) -> bool {
+        self.state().phase == Phase::Asking
+    }
+
+    /// Whether both wait in the same environment.
+    pub fn is_of_environment_of(&self, other: &Waiter) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.shared.environment), Arc::as_ptr(&other.shared.environment))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

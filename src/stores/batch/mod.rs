@@ -10,10 +10,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub(super) use self::backlog::{Backlog, Distinct, DistinctBacklog, Waiting};
+use crate::event_loop::{self, stay};
 use crate::lock::{Error, Result};
 
 /// How one store sends requests of one kind.
@@ -119,7 +119,7 @@ impl<C: Carrier> Batch<C> {
         let Some(trip) = self.0.enter() else { return self.0.settle(self.join(request)).await };
         if C::GATHERS {
             let gathering = Gathering(&self.0);
-            tokio::task::yield_now().await;
+            event_loop::yield_now().await;
             if gathering.end() {
                 let waits = self.0.state().push(request);
                 // Free again, for the task that takes them all.
@@ -191,9 +191,10 @@ impl<C: Carrier> Inner<C> {
     }
 
     async fn settle(&self, waits: Waits<C>) -> Result<C::Answer> {
-        match waits.await.unwrap_or_else(|_| Err(lost()))? {
+        match stay(waits).await.unwrap_or_else(|_| Err(lost()))? {
             Settled::Answered(answer) => Ok(answer),
-            Settled::Alone(request) => self.carrier.alone(None, request).await,
+            // Rare, and large.
+            Settled::Alone(request) => Box::pin(self.carrier.alone(None, request)).await,
         }
     }
 
@@ -204,11 +205,11 @@ impl<C: Carrier> Inner<C> {
         if state.served || state.gathering || state.jobs.is_empty() {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
-            state.served = true;
-            drop(state);
-            let batch = Arc::clone(self);
-            runtime.spawn(async move { batch.take_trip().await });
+        state.served = true;
+        drop(state);
+        let batch = Arc::clone(self);
+        if !event_loop::spawn(async move { batch.take_trip().await }) {
+            self.state().served = false;
         }
     }
 
@@ -247,7 +248,7 @@ impl<C: Carrier> Inner<C> {
         }
         for (reason, jobs) in patient {
             let batch = Arc::clone(self);
-            tokio::spawn(async move { batch.try_again(&reason, jobs).await });
+            event_loop::spawn(async move { batch.try_again(&reason, jobs).await });
         }
     }
 

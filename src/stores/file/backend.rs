@@ -35,6 +35,7 @@ impl FileBackend {
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,
+            event_loop: true,
             repeatable: true,
         };
         FileBackend {

@@ -16,6 +16,7 @@ use super::tidy;
 use super::wake::Wakes;
 use crate::backend::Owner;
 use crate::crew::Crew;
+use crate::event_loop::stay;
 use crate::lock::{Error, Key, Result};
 
 /// How many threads of this process may wait in one directory for OS locks that other processes hold.
@@ -86,7 +87,7 @@ impl Store {
         // The directory may have been deleted since it was opened: then it is made anew, once.
         for _ in 0..2 {
             let directory = self.directory().await?;
-            let shard = directory.shard(number).lock_owned().await;
+            let shard = stay(directory.shard(number).lock_owned()).await;
             let place = Place::new(
                 Arc::clone(&directory),
                 Arc::clone(&self.wakes),

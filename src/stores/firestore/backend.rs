@@ -44,6 +44,7 @@ impl FirestoreBackend {
             time_authority: TimeAuthority::Client,
             wakes: true,
             hands_over: true,
+            event_loop: false,
             repeatable: true,
         };
         let server = Arc::new(Server::new(config));

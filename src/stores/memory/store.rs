@@ -86,6 +86,7 @@ impl MemoryStore {
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,
+            event_loop: false,
             repeatable: true,
         };
         change(&mut capabilities);

@@ -60,6 +60,7 @@ impl PostgresBackend {
             // Where a pooler is only detected later, watching is possible and hints just never come.
             wakes: config.pooler != Some(true),
             hands_over: true,
+            event_loop: false,
             repeatable: true,
         };
         let cleanup_in_is_locked = config.cleanup_in_is_locked;

@@ -12,20 +12,36 @@ use crate::lock::{Error, Result};
 
 impl RedisBackend {
     /// In one trip, and with others where many are under way.
-    pub(super) async fn acquire_beside(&self, place: Place, request: &AcquireRequest) -> Result<Acquired> {
+    pub(super) async fn acquire_in_one_trip(
+        &self,
+        place: Place,
+        request: &AcquireRequest,
+    ) -> Result<Acquired> {
         let keys = [place.lock, place.fence, self.names.index(&request.lock_id)?];
-        if self.replicas.is_some() {
-            let keys = keys.each_ref().map(String::as_str);
-            let (ttl, key) = (millis(request.ttl), json(&request.key));
-            let args = [&*self.retention, request.lock_id.as_str(), &ttl, &key];
-            let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
-            let Confirmed { reply, short } = self.eval_grant(call).await?;
-            let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
-            return self.confirm(acquired, short).await;
-        }
         let args = [request.lock_id.as_str().to_owned(), millis(request.ttl), json(&request.key)];
-        let reply = self.acquires.submit(Part { keys, args }).await?;
+        let reply = self.batches().acquires.submit(Part { keys, args }).await?;
         self.acquired_with_others(&reply, request)
+    }
+
+    /// By itself: where replicas have to have it, or a cluster's pointer to it lies elsewhere.
+    pub(super) async fn acquire_confirmed(&self, place: Place, request: &AcquireRequest) -> Result<Acquired> {
+        let beside = self.names.index_is_beside_lock();
+        let index = if beside { self.names.index(&request.lock_id)? } else { String::new() };
+        let keys = [place.lock.as_str(), &place.fence, &index];
+        let keys = if beside { &keys[..] } else { &keys[..2] };
+        let (ttl, key) = (millis(request.ttl), json(&request.key));
+        let args = [&*self.retention, request.lock_id.as_str(), &ttl, &key];
+        if !beside {
+            self.pending.add(request.lock_id, &place.lock);
+        }
+        let call = Call { script: &ACQUIRE, keys, args: &args };
+        let Confirmed { reply, short } = self.eval_grant(call).await?;
+        let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
+        let acquired = self.confirm(acquired, short).await?;
+        if !beside {
+            self.settle_pointer(&acquired, &place.lock, request).await?;
+        }
+        Ok(acquired)
     }
 
     /// The second trip of a grant in a cluster.

@@ -41,8 +41,33 @@ pub struct RedisBackend {
     pub(super) pending: Pending,
     pub(super) server: Arc<Server>,
     pub(super) replicas: Option<Replicas>,
+    engine: Batches,
+    /// Of the event loop that has a connection of its own.
+    lane: Batches,
+}
+
+/// Requests that go together where many are under way, on one connection.
+#[derive(Debug)]
+pub(super) struct Batches {
     pub(super) acquires: Batch<Joined<3, 3>>,
-    pub(super) releases: Batch<Joined<2, 1>>,
+    releases: Batch<Joined<2, 1>>,
+}
+
+impl Batches {
+    fn new(retention: &str, server: &Arc<Server>) -> Batches {
+        Batches {
+            acquires: Batch::new(Joined::new(
+                Shared::new(&ACQUIRE, [retention.to_owned()]),
+                Shared::new(&ACQUIRE_MANY, [retention.to_owned()]),
+                server.clone(),
+            )),
+            releases: Batch::new(Joined::new(
+                Shared::new(&RELEASE, [KNOWN.to_owned()]),
+                Shared::new(&RELEASE_MANY, []),
+                server.clone(),
+            )),
+        }
+    }
 }
 
 impl RedisBackend {
@@ -56,6 +81,7 @@ impl RedisBackend {
             time_authority: TimeAuthority::Server,
             wakes: true,
             hands_over: true,
+            event_loop: true,
             repeatable: true,
         };
         let names = config.names.clone();
@@ -72,20 +98,17 @@ impl RedisBackend {
             names,
             cleanup_in_is_locked,
             pending: Pending::default(),
-            acquires: Batch::new(Joined::new(
-                Shared::new(&ACQUIRE, [retention.clone()]),
-                Shared::new(&ACQUIRE_MANY, [retention.clone()]),
-                server.clone(),
-            )),
-            releases: Batch::new(Joined::new(
-                Shared::new(&RELEASE, [KNOWN.to_owned()]),
-                Shared::new(&RELEASE_MANY, []),
-                server.clone(),
-            )),
+            engine: Batches::new(&retention, &server),
+            lane: Batches::new(&retention, &server),
             retention,
             replicas,
             server,
         }
+    }
+
+    /// Those of whoever polls.
+    pub(super) fn batches(&self) -> &Batches {
+        if self.server.has_lane() { &self.lane } else { &self.engine }
     }
 }
 
@@ -97,18 +120,11 @@ impl Backend for RedisBackend {
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired> {
         let place = self.names.place(&request.key)?;
-        if self.names.index_is_beside_lock() {
-            return self.acquire_beside(place, request).await;
+        if self.names.index_is_beside_lock() && self.replicas.is_none() {
+            return self.acquire_in_one_trip(place, request).await;
         }
-        let args = [&*self.retention, request.lock_id.as_str(), &millis(request.ttl), &json(&request.key)];
-        self.pending.add(request.lock_id, &place.lock);
-        let keys = [place.lock.as_str(), &place.fence];
-        let call = Call { script: &ACQUIRE, keys: &keys, args: &args };
-        let Confirmed { reply, short } = self.eval_grant(call).await?;
-        let acquired = self.acquired(&reply, &request.key, request.lock_id)?;
-        let acquired = self.confirm(acquired, short).await?;
-        self.settle_pointer(&acquired, &place.lock, request).await?;
-        Ok(acquired)
+        // Boxed, so that the way of most calls is not as large.
+        Box::pin(self.acquire_confirmed(place, request)).await
     }
 
     async fn hand_over(&self, request: &HandOver<'_>) -> Result<HandedOver> {
@@ -180,7 +196,7 @@ impl Backend for RedisBackend {
         let Some(aim) = self.aim(owner).await? else { return Ok(Mutation::NotFound) };
         if let Aim { lock: Some(lock), index: Some(index) } = aim {
             let args = [owner.lock_id.as_str().to_owned()];
-            let reply = self.releases.submit(Part { keys: [lock, index], args }).await?;
+            let reply = self.batches().releases.submit(Part { keys: [lock, index], args }).await?;
             return self.released_with_others(&reply);
         }
         let args = [aim.mode(), owner.lock_id.as_str(), &self.all_locks];

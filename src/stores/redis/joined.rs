@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::scripts::{Call, Script};
 use super::transport::server::Server;
+use crate::event_loop::stay;
 use crate::lock::{Error, Result};
 use crate::stores::batch::{Carrier, Job, Reply};
 
@@ -82,7 +83,7 @@ impl<const K: usize, const A: usize> Carrier for Joined<K, A> {
     }
 
     async fn trip(&self) -> Result<OwnedSemaphorePermit> {
-        let trip = Arc::clone(&self.trips).acquire_owned().await;
+        let trip = stay(Arc::clone(&self.trips).acquire_owned()).await;
         let trip = trip.map_err(|_| Error::internal("nobody closes this semaphore; this is a bug"))?;
         self.server.connected().await?;
         Ok(trip)

@@ -26,7 +26,7 @@ impl RedisBackend {
             let keys = [lock.as_str(), &index];
             let keys = if self.names.index_is_beside_lock() { &keys[..] } else { &keys[..1] };
             if let Ok(stored) = std::str::from_utf8(&found.stored) {
-                self.server.eval(Call { script: &CLEAN_UP, keys, args: &[stored] }).await?;
+                self.server.eval_reading(Call { script: &CLEAN_UP, keys, args: &[stored] }).await?;
             }
         }
         Ok(None)
@@ -38,8 +38,10 @@ impl RedisBackend {
             return Ok(self.read(&lock).await?.and_then(|found| found.live_under(id)));
         }
         let index = self.names.index(id)?;
-        let reply =
-            self.server.eval(Call { script: &LOOKUP, keys: &[&index], args: &[&self.all_locks] }).await?;
+        let reply = self
+            .server
+            .eval_reading(Call { script: &LOOKUP, keys: &[&index], args: &[&self.all_locks] })
+            .await?;
         let found = match self.parts(&reply)? {
             (0, []) => return Ok(None),
             (1, [Value::BulkString(lock), stored @ Value::BulkString(_), seconds, micros]) => {

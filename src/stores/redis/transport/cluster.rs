@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
 use super::dial::Dialer;
+use super::lane::Lane;
 use super::link::{Link, closed};
 use super::slots::{SlotMap, beside, slot_of};
 use super::topology;
@@ -212,7 +213,7 @@ impl Inner {
                 cluster.read_again();
             }
         };
-        Link::new(dialer, self.wakes.clone(), Some(Arc::new(on_trouble)))
+        Link::new(dialer, self.wakes.clone(), Some(Arc::new(on_trouble)), Lane::closed())
     }
 
     fn moved(self: &Arc<Self>, slot: u16, to: &Address) {

@@ -1,8 +1,11 @@
 //! One multiplexed connection: requests of everybody in order, pushes beside them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -11,11 +14,13 @@ use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo, ServerErrorKind,
     Value,
 };
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::corked::corked;
 use super::traffic::{Asked, Traffic};
 use super::{stream, watchdog};
+use crate::event_loop::{Executor, TaskRef, here, stay};
 use crate::lock::{Code, Result};
 use crate::stores::redis::config::Login;
 use crate::stores::redis::config::endpoint::Address;
@@ -36,6 +41,8 @@ pub(in crate::stores::redis) struct Settings<'a> {
 const QUEUE: usize = 1024;
 /// How much leaves in one write, about.
 const BATCH_BYTES: usize = 64 * 1024;
+/// How long whoever left an event loop still waits for it to read a reply.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Who hears what becomes of a connection.
 pub(in crate::stores::redis) trait Holder: Send + Sync + 'static {
@@ -65,8 +72,21 @@ struct Inner {
     place: Box<str>,
     pushes: bool,
     end: CancellationToken,
+    /// Takes the driver to an event loop.
+    ticket: Mutex<Option<oneshot::Sender<Arc<Executor>>>>,
+    home: OnceLock<Home>,
     _ends_with_last_clone: DropGuard,
 }
+
+/// The event loop that drives a connection, or did.
+struct Home {
+    executor: Weak<Executor>,
+    driver: OnceLock<TaskRef>,
+    /// Whether the engine drives it after all.
+    left: AtomicBool,
+}
+
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,15 +142,8 @@ impl Connection {
         };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let end = CancellationToken::new();
-        let (ended, to_tell) = (end.clone(), holder.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = driver => {}
-                () = ended.cancelled() => {}
-            }
-            ended.cancel();
-            to_tell.ended(id);
-        });
+        let (ticket, moved) = oneshot::channel();
+        let over = Over { end: end.clone(), holder: holder.clone(), id };
         let connection = Connection(Arc::new(Inner {
             requests,
             traffic,
@@ -141,7 +154,10 @@ impl Connection {
             pushes,
             _ends_with_last_clone: end.clone().drop_guard(),
             end,
+            ticket: Mutex::new(Some(ticket)),
+            home: OnceLock::new(),
         }));
+        tokio::spawn(drive(connection.downgrade(), Box::pin(driver), moved, over));
         if !pushes {
             connection.verify_login().await?;
         }
@@ -194,6 +210,52 @@ impl Connection {
         self.0.end.is_cancelled()
     }
 
+    /// Whether another one leads to the same server, as far as that may be asked.
+    pub(in crate::stores::redis) async fn leads_to_same(&self, other: &Connection) -> bool {
+        match (self.run_id().await, other.run_id().await) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        }
+    }
+
+    async fn run_id(&self) -> Option<String> {
+        let mut info = Cmd::with_capacity(2, 16);
+        let text = match self.request(info.arg("INFO").arg("server")).await.ok()? {
+            Value::BulkString(text) => String::from_utf8(text).ok()?,
+            Value::VerbatimString { text, .. } => text,
+            _ => return None,
+        };
+        text.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())
+    }
+
+    /// From now on an event loop drives it, until that ends or hangs. Requests must then be made there.
+    pub(in crate::stores::redis) fn move_to(&self, executor: &Arc<Executor>) {
+        let home = Home {
+            executor: Arc::downgrade(executor),
+            driver: OnceLock::new(),
+            left: AtomicBool::new(false),
+        };
+        let ticket = self.0.ticket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Ok(()), Some(ticket)) = (self.0.home.set(home), ticket) {
+            let _ = ticket.send(Arc::clone(executor));
+        }
+    }
+
+    /// Whether the event loop that polls drives it.
+    pub(in crate::stores::redis) fn is_driven_here(&self) -> bool {
+        let Some(home) = self.0.home.get() else { return false };
+        home.driver.get().is_some_and(TaskRef::is_there)
+            && here().is_some_and(|here| std::ptr::eq(Arc::as_ptr(&here), home.executor.as_ptr()))
+            && !self.is_over()
+    }
+
+    /// Whether it is on its way to an event loop.
+    pub(in crate::stores::redis) fn is_moving(&self) -> bool {
+        let home = self.0.home.get();
+        home.is_some_and(|home| home.driver.get().is_none() && !home.left.load(Ordering::Acquire))
+            && !self.is_over()
+    }
+
     /// Closes it for everybody; whoever waits for a reply learns that none comes.
     pub(in crate::stores::redis) fn kill(&self) {
         self.0.end.cancel();
@@ -226,6 +288,32 @@ impl Connection {
         let asked = self.ask()?;
         let reply = self.0.requests.clone().send_packed_command(command).await;
         self.heard(asked, reply)
+    }
+
+    /// The same on the event loop that drives this.
+    pub(in crate::stores::redis) async fn request_at_home(&self, command: &Cmd) -> Result<Value> {
+        let Some(home) = self.0.home.get() else { return Box::pin(self.request(command)).await };
+        let asked = self.ask()?;
+        let mut requests = self.0.requests.clone();
+        let reply = self.at_home(home, pin!(requests.send_packed_command(command))).await;
+        self.heard(asked, reply)
+    }
+
+    /// Waits on the event loop that drives this. Who has left it must not wait for that loop's user: then the engine
+    /// drives it. Who goes away without the reply leaves nothing behind that could still be sent.
+    async fn at_home<T>(&self, home: &Home, mut reply: Pin<&mut impl Future<Output = T>>) -> T {
+        let unanswered = Unanswered { connection: self, home };
+        let early = stay(poll_fn(|cx| match reply.as_mut().poll(cx) {
+            Poll::Ready(reply) => Poll::Ready(Some(reply)),
+            Poll::Pending if self.is_driven_here() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        }));
+        let reply = match early.await {
+            Some(reply) => reply,
+            None => Box::pin(patiently(reply, || home.leave())).await,
+        };
+        std::mem::forget(unanswered);
+        reply
     }
 
     /// The same for several requests, sent in one go.
@@ -261,7 +349,8 @@ impl Connection {
             return Err(error::gone(self.place()));
         }
         let asked = self.0.traffic.ask();
-        if self.0.traffic.needs_watching() {
+        // Where it is an event loop's own, deadlines end it: a look at it would wake the engine's thread.
+        if self.0.home.get().is_none() && self.0.traffic.needs_watching() {
             watchdog::watch(self, self.0.opened_in);
         }
         Ok(asked)
@@ -288,6 +377,87 @@ impl Connection {
             }),
         }
     }
+}
+
+/// A request of which nobody knows whether it was sent.
+struct Unanswered<'a> {
+    connection: &'a Connection,
+    home: &'a Home,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        // What was not sent must never be: whatever follows goes by another connection.
+        self.connection.kill();
+        if !self.connection.is_driven_here() {
+            self.home.leave();
+        }
+    }
+}
+
+impl Home {
+    fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        if let Some(driver) = self.driver.get() {
+            driver.leave();
+        }
+    }
+}
+
+/// Reads and writes until either side ends it: in the engine's runtime, until a ticket takes it elsewhere.
+async fn drive(
+    connection: WeakConnection,
+    mut driver: Driver,
+    mut moved: oneshot::Receiver<Arc<Executor>>,
+    over: Over,
+) {
+    let executor = tokio::select! {
+        () = &mut driver => None,
+        () = over.end.cancelled() => None,
+        Ok(executor) = &mut moved => Some(executor),
+    };
+    let (Some(executor), Some(connection)) = (executor, connection.upgrade()) else { return over.tell() };
+    let traffic = connection.traffic();
+    let task = executor.spawn(async move {
+        stay(async {
+            tokio::select! {
+                () = driver => {}
+                () = over.end.cancelled() => {}
+                () = watchdog::unused(&traffic) => {}
+            }
+        })
+        .await;
+        over.tell();
+    });
+    if let Some(home) = connection.0.home.get() {
+        let _ = home.driver.set(task);
+        if home.left.load(Ordering::Acquire) {
+            home.leave();
+        }
+    }
+}
+
+/// Who hears of a connection's end.
+struct Over {
+    end: CancellationToken,
+    holder: Arc<dyn Holder>,
+    id: u64,
+}
+
+impl Over {
+    fn tell(self) {
+        self.end.cancel();
+        self.holder.ended(self.id);
+    }
+}
+
+/// Waits for a reply, and does something about it when it does not come soon.
+async fn patiently<T>(mut reply: Pin<&mut impl Future<Output = T>>, impatient: impl FnOnce()) -> T {
+    if let Ok(reply) = tokio::time::timeout(PATIENCE, reply.as_mut()).await {
+        return reply;
+    }
+    impatient();
+    reply.await
 }
 
 impl WeakConnection {

@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use std::time::{Duration, Instant};
+
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::stream::Stream;
 use super::traffic::Traffic;
+use crate::event_loop::is_here;
 use crate::stores::net::tapped::{Tap, Tapped};
 
 pub(in crate::stores::redis) type Corked = Tapped<Box<dyn Stream>, Cork>;
@@ -21,10 +24,15 @@ pub(in crate::stores::redis) struct Cork {
     traffic: Arc<Traffic>,
     /// Whether the others have had their turn since the last write.
     gave_way: bool,
+    /// When something last came.
+    heard: Instant,
 }
 
+/// How long after that nobody has hung up yet, as far as an event loop is concerned.
+const QUIET: Duration = Duration::from_millis(1);
+
 pub(in crate::stores::redis) fn corked(socket: Box<dyn Stream>, traffic: Arc<Traffic>) -> Corked {
-    Tapped { socket, tap: Cork { traffic, gave_way: false } }
+    Tapped { socket, tap: Cork { traffic, gave_way: false, heard: Instant::now() } }
 }
 
 impl Cork {
@@ -49,7 +57,8 @@ impl Tap<Box<dyn Stream>> for Cork {
         ready!(self.give_way(cx));
         // What is sent to a peer that has hung up is lost, and whether it was is not known: no request is sent. The
         // end that is there to be read ends the connection. (A handshake does not read while it writes.)
-        if self.traffic.is_awaited() && socket.has_hung_up() {
+        let asks = !is_here() || self.heard.elapsed() > QUIET;
+        if self.traffic.is_awaited() && asks && socket.has_hung_up() {
             return Poll::Pending;
         }
         let written = ready!(write(socket, cx));
@@ -70,6 +79,7 @@ impl Tap<Box<dyn Stream>> for Cork {
         ready!(Pin::new(socket).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.traffic.read();
+            self.heard = Instant::now();
         }
         Poll::Ready(Ok(()))
     }

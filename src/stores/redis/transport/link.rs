@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::connection::{Connection, Holder};
 use super::dial::Dialer;
+use super::lane::Lane;
 use crate::lock::{Code, Error, Result};
 use crate::stores::net::backoff::Backoff;
 use crate::stores::redis::error::Refusal;
@@ -46,6 +47,7 @@ pub(in crate::stores::redis) struct Inner {
     wakes: Wakes,
     on_trouble: Option<OnTrouble>,
     state: Mutex<State>,
+    lane: Lane,
     /// Ends every task of this link.
     life: CancellationToken,
     _ends_with_link: DropGuard,
@@ -69,13 +71,19 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// Does nothing yet. Links of one store share its wakes.
-    pub(in crate::stores::redis) fn new(dialer: Dialer, wakes: Wakes, on_trouble: Option<OnTrouble>) -> Link {
+    pub(in crate::stores::redis) fn new(
+        dialer: Dialer,
+        wakes: Wakes,
+        on_trouble: Option<OnTrouble>,
+        lane: Lane,
+    ) -> Link {
         let life = CancellationToken::new();
         Link(Arc::new(Inner {
             dialer: Arc::new(dialer),
             wakes,
             on_trouble,
             state: Mutex::new(State::Idle),
+            lane,
             _ends_with_link: life.clone().drop_guard(),
             life,
         }))
@@ -104,6 +112,50 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// The same for what changes something, by the event loop's own connection where one polls and has one.
+    pub(in crate::stores::redis) async fn change(&self, command: &Cmd) -> Result<Value> {
+        // Boxed, as it is large, and every future around it would be as large on the way that most calls take.
+        let engine = || Box::pin(self.request(command));
+        let Some(connection) = self.0.lane.connection(self) else { return engine().await };
+        match connection.request_at_home(command).await {
+            // It was not sent.
+            Err(error) if !error.is_unknown() => engine().await,
+            reply => {
+                if matches!(&reply, Ok(Value::ServerError(error)) if error.code() == "READONLY") {
+                    self.leave_all();
+                }
+                reply
+            }
+        }
+    }
+
+    /// Whether the event loop that polls has a connection of its own.
+    pub(in crate::stores::redis) fn has_lane(&self) -> bool {
+        self.0.lane.is_open_here()
+    }
+
+    /// Another connection to the server that the live one leads to; `None` where it can't be had now.
+    pub(in crate::stores::redis) async fn another(&self, holder: Arc<dyn Holder>) -> Option<Connection> {
+        let own = self.live()?;
+        let another = tokio::select! {
+            another = self.0.dialer.dial(holder) => another.ok()?,
+            () = self.0.life.cancelled() => return None,
+        };
+        if own.leads_to_same(&another).await {
+            return Some(another);
+        }
+        self.leave_all();
+        None
+    }
+
+    /// Turns away from whatever there is: one of them leads to the wrong server.
+    fn leave_all(&self) {
+        if let Some(live) = self.live() {
+            self.leave(&live);
+        }
+        self.0.lane.leave();
     }
 
     /// The same for several at once.
@@ -168,6 +220,7 @@ impl Link {
 
     pub(in crate::stores::redis) fn close(&self) {
         *self.0.state() = State::Closed;
+        self.0.lane.close();
         self.0.life.cancel();
         self.0.wakes.hint_all();
     }
@@ -270,6 +323,7 @@ impl Inner {
                 _ => return,
             }
         }
+        self.lane.leave();
         self.adopt(&another);
         let _ = tokio::time::timeout(LAST_WORD, silent.ended()).await;
         // Otherwise those who wait for its replies have the last share in it.
@@ -335,6 +389,8 @@ impl Inner {
         let current = matches!(&*state, State::Live(connection) if connection.id() == id);
         if current {
             *state = State::Idle;
+            drop(state);
+            self.lane.leave();
         }
         current
     }

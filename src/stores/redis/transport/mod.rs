@@ -4,6 +4,7 @@ pub(super) mod cluster;
 pub(super) mod connection;
 pub(super) mod corked;
 pub(super) mod dial;
+pub(super) mod lane;
 pub(super) mod link;
 pub(super) mod sentinel;
 pub(super) mod server;

@@ -6,6 +6,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::cluster::Cluster;
 use super::dial::Dialer;
+use super::lane::Lane;
 use super::link::Link;
 use crate::lock::Result;
 use crate::stores::redis::config::RedisConfig;
@@ -33,7 +34,11 @@ impl Server {
         let place = config.endpoint.to_string();
         let way = match config.endpoint.clone() {
             Endpoint::Cluster(seeds) => Way::Cluster(Cluster::new(config, seeds)),
-            single => Way::Single(Link::new(Dialer::new(config, single), Wakes::default(), None)),
+            single => {
+                // WAIT speaks of the writes of its own connection.
+                let lane = if config.replicas > 0 { Lane::closed() } else { Lane::default() };
+                Way::Single(Link::new(Dialer::new(config, single), Wakes::default(), None, lane))
+            }
         };
         Server { place, way }
     }
@@ -65,7 +70,7 @@ impl Server {
     }
 
     /// Runs a script where its first key lies, and gives its text to a server that has not seen it or has
-    /// forgotten it.
+    /// forgotten it. A caller's event loop does it by itself where it can.
     ///
     /// # Errors
     /// Those of [`Link::request`], and what the server refuses.
@@ -76,11 +81,35 @@ impl Server {
 
     /// The same where the reply may be an error of the server's.
     pub(in crate::stores::redis) async fn call(&self, call: Call<'_>) -> Result<Value> {
-        let mut reply = self.send(call.keys[0], &call.by_hash()).await?;
-        if matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT") {
-            reply = self.send(call.keys[0], &call.by_text()).await?;
+        let mut reply = self.change(call.keys[0], &call.by_hash()).await?;
+        if is_unknown_script(&reply) {
+            reply = Box::pin(self.change(call.keys[0], &call.by_text())).await?;
         }
         Ok(reply)
+    }
+
+    /// [`Server::eval`] for a script that a caller may give up without its being undone.
+    pub(in crate::stores::redis) async fn eval_reading(&self, call: Call<'_>) -> Result<Value> {
+        let mut reply = self.send(call.keys[0], &call.by_hash()).await?;
+        if is_unknown_script(&reply) {
+            reply = self.send(call.keys[0], &call.by_text()).await?;
+        }
+        self.accept(reply)
+    }
+
+    async fn change(&self, key: &str, command: &Cmd) -> Result<Value> {
+        match &self.way {
+            Way::Single(link) => link.change(command).await,
+            Way::Cluster(_) => Box::pin(self.send(key, command)).await,
+        }
+    }
+
+    /// Whether the event loop that polls has a connection of its own.
+    pub(in crate::stores::redis) fn has_lane(&self) -> bool {
+        match &self.way {
+            Way::Single(link) => link.has_lane(),
+            Way::Cluster(_) => false,
+        }
     }
 
     /// Waits for a connection, where it is known in advance which one is needed.
@@ -160,4 +189,8 @@ impl Server {
             }
         }
     }
+}
+
+fn is_unknown_script(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }

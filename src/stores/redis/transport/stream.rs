@@ -2,12 +2,12 @@
 
 use std::io;
 
-#[cfg(not(target_os = "linux"))]
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::stores::net::socket::Socket;
 use crate::stores::net::stream::tune;
 use crate::stores::redis::config::endpoint::Address;
 use crate::stores::redis::config::tls::Tls;
@@ -25,22 +25,15 @@ pub(in crate::stores::redis) trait Stream:
     }
 }
 
-impl Stream for TcpStream {
+impl Stream for Socket {
     fn has_hung_up(&self) -> bool {
-        hung_up(self)
+        self.with(hung_up).unwrap_or(true)
     }
 }
 
-#[cfg(unix)]
-impl Stream for tokio::net::UnixStream {
+impl Stream for TlsStream<Socket> {
     fn has_hung_up(&self) -> bool {
-        hung_up(self)
-    }
-}
-
-impl Stream for TlsStream<TcpStream> {
-    fn has_hung_up(&self) -> bool {
-        hung_up(self.get_ref().0)
+        self.get_ref().0.has_hung_up()
     }
 
     /// Some records may have gone before the one that failed.
@@ -50,19 +43,16 @@ impl Stream for TlsStream<TcpStream> {
 }
 
 #[cfg(target_os = "linux")]
-fn hung_up(socket: &impl std::os::fd::AsFd) -> bool {
+fn hung_up(socket: SockRef<'_>) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    let mut asked = [PollFd::new(&*socket, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut asked, Some(&now)).is_ok_and(|count| count > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn hung_up<'a, S>(socket: &'a S) -> bool
-where
-    SockRef<'a>: From<&'a S>,
-{
-    match SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()]) {
+fn hung_up(socket: SockRef<'_>) -> bool {
+    match socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
         Ok(read) => read == 0,
         Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
     }
@@ -77,15 +67,15 @@ pub(in crate::stores::redis) async fn open(
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             tune(&stream)?;
             match tls {
-                None => Ok(Box::new(stream)),
+                None => Ok(Box::new(Socket::from(stream))),
                 Some(tls) => {
                     let connector = tokio_rustls::TlsConnector::from(tls.client_config().await?);
-                    Ok(Box::new(connector.connect(tls.server_name(host)?, stream).await?))
+                    Ok(Box::new(connector.connect(tls.server_name(host)?, Socket::from(stream)).await?))
                 }
             }
         }
         #[cfg(unix)]
-        Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+        Address::Unix(path) => Ok(Box::new(Socket::from(tokio::net::UnixStream::connect(path).await?))),
         #[cfg(not(unix))]
         Address::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }

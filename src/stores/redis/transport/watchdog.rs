@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::connection::Connection;
+use super::traffic::Traffic;
+use crate::event_loop::sleep_until;
 
 /// How often a connection is looked at while replies are due.
 const LOOK: Duration = Duration::from_millis(100);
+/// A connection that nobody has used for so long ends, where it is an event loop's own.
+const UNUSED: Duration = Duration::from_secs(30);
 /// How many looks in a row may find that nothing came.
 const SILENT_LOOKS: u32 = 3;
 
@@ -43,6 +47,17 @@ pub(in crate::stores::redis) fn watch(connection: &Connection, first_reply_in: D
             }
         }
     });
+}
+
+/// Until nobody has used an event loop's own connection for a while.
+pub(in crate::stores::redis) async fn unused(traffic: &Traffic) {
+    loop {
+        let reads = traffic.reads();
+        sleep_until(Instant::now() + UNUSED).await;
+        if traffic.reads() == reads && !traffic.is_awaited() {
+            return;
+        }
+    }
 }
 
 fn looks(time: Duration) -> u32 {
