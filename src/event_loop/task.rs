@@ -93,7 +93,12 @@ impl Task {
             Ok((polled, waits)) => (polled.is_ready(), waits),
             Err(_) => (true, Waits::Here),
         };
-        if !done && waits == Waits::Here && !self.leaving.load(Ordering::Acquire) {
+        if !done && waits == Waits::Here {
+            drop(slot);
+            // Whoever wanted it to go while it was polled could not take it.
+            if self.leaving.load(Ordering::Acquire) {
+                self.leave();
+            }
             return;
         }
         let future = slot.take();

@@ -142,7 +142,7 @@ impl std::fmt::Debug for Completions {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -280,7 +280,7 @@ impl Completions {
             }
         };
         // Whoever polls here wakes nobody.
-        if self.has_items() {
+        if self.items() > 0 {
             self.wake_event_loop();
         }
         promise
@@ -357,10 +357,6 @@ impl Completions {
     /// Has what is ready polled on the environment's thread.
     pub fn wake(&self) {
         self.push(Item::Poll);
-    }
-
-    pub fn has_items(&self) -> bool {
-        !lock(&self.items).is_empty()
     }
 
     pub fn items(&self) -> usize {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use napi::sys;
 use socket2::Socket;
 use syncguard::event_loop::{Executor, Reactor, Readiness, Watch};
 
-use crate::completion::Completions;
+use crate::completion::{Completions, lock};
 use crate::raw::make_text;
 use crate::runtime;
 use crate::uv::{Handle, Kind, Loop, PollCallback, READABLE, Uv, WRITABLE};
@@ -262,10 +262,6 @@ impl Side {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the core asks of the loop.
